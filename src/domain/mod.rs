@@ -1,0 +1,9 @@
+//! The decisions of the house, pure: no async, no I/O, no clock.
+
+pub mod job;
+pub mod schedule;
+pub mod run;
+pub mod plan;
+pub mod settle;
+pub mod ledger;
+pub mod health;

@@ -1,0 +1,62 @@
+//! What a handler gets, and what it may give back.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
+use sqlx::{Postgres, SqliteConnection, Transaction};
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::{
+    job::Job,
+    run::{Failure, Report, Run},
+};
+
+/// Everything a handler may know and use. Never the store.
+pub struct Context {
+    pub run: Arc<Run>,
+    pub job: Arc<Job>,
+    /// Counts from 1.
+    pub attempt: u32,
+    /// The instant the attempt started, on the daemon's clock.
+    pub now: DateTime<Utc>,
+    /// The attempt is aborted at this instant.
+    pub deadline: DateTime<Utc>,
+    /// Fires on shutdown, cancel, time-out and lost lease; the attempt is aborted 5 s later at most.
+    pub cancelled: CancellationToken,
+    /// One client for the whole process: keep-alive pool, no redirects, no proxy variables.
+    pub http: reqwest::Client,
+    pub database: AppDatabase,
+}
+
+impl Context {
+    /// Begins a transaction in the daemon's own database. Give it back in `Done::InTransaction`, and the run is
+    /// settled inside it: effect and settlement commit together.
+    pub async fn begin(&self) -> Result<AppTx, Failure> {
+        (self.database.begin)().await
+    }
+}
+
+/// The way to the daemon's own database.
+#[derive(Clone)]
+pub struct AppDatabase {
+    pub begin: Arc<dyn Fn() -> BoxFuture<'static, Result<AppTx, Failure>> + Send + Sync>,
+}
+
+/// An open transaction in the daemon's own database. Dropped = rolled back.
+pub enum AppTx {
+    Postgres(Transaction<'static, Postgres>),
+    /// The only writer connection, with `begin immediate` done; whoever locks it next rolls back what was left open.
+    Sqlite(OwnedMutexGuard<SqliteConnection>),
+}
+
+/// How a handler ends well.
+pub enum Done {
+    Report(Report),
+    /// The run is settled inside this transaction, which is then committed; a lost lease rolls it back.
+    InTransaction(Report, AppTx),
+}
+
+/// How a handler ends.
+pub type Ending = Result<Done, Failure>;

@@ -1,0 +1,23 @@
+//! Emponto: a cron-and-interval scheduler daemon with a durable ledger of every due instant.
+//!
+//! The way of the data, which is also the reading order of the modules:
+//!
+//! ```text
+//! jobs.toml --parse--> JobTable --plan--> Occurrence --record--> run (due) --claim--> (Lease, Run)
+//!    --handler--> Result<Report, Failure> --settle--> Outcome --store--> run (finished | due again)
+//!    --snapshot--> Snapshot --assess--> Health --> /health/workers, /metrics, `workers status`
+//! ```
+//!
+//! It never flows back. Four pure functions decide everything: `parse`, `plan`, `settle`, `assess`.
+
+pub mod domain;
+pub mod clock;
+pub mod config;
+pub mod handlers;
+pub mod job_table;
+pub mod store;
+pub mod metrics;
+pub mod engine;
+pub mod http;
+pub mod serve;
+pub mod cli;

@@ -1,0 +1,3 @@
+//! The `workers` binary.
+
+fn main() {}

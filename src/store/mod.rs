@@ -1,0 +1,157 @@
+//! The only room that knows our tables: verbs over SQLite and PostgreSQL.
+
+use std::{path::PathBuf, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use crate::domain::{
+    job::{Job, JobName},
+    ledger::{Account, Entry, Epoch},
+    run::{Fence, Lease, Outcome, Reason, ReplicaId, Run, RunId, State, Trigger},
+    settle::Settlement,
+};
+
+/// Why a verb did not do its work. A variant only where somebody branches on it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No answer: connect, time-out, connection lost, server shutting down. Nothing is known about the last write.
+    #[error("database unreachable: {0}")]
+    Unreachable(String),
+    /// The schema was written by a newer release than this binary.
+    #[error("{0}")]
+    NewerSchema(String),
+    /// Another daemon holds this SQLite file.
+    #[error("{0}")]
+    Locked(String),
+    #[error("{0}")]
+    NotFound(String),
+    /// The state of the thing does not allow it.
+    #[error("{0}")]
+    Conflict(String),
+    /// A setting cannot work: bad URL, bad schema name, a standby server, an unwritable folder.
+    #[error("{0}")]
+    Config(String),
+    /// The database refused the data of one row.
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    Other(String),
+}
+
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// Where the ledger lives.
+#[derive(Debug, Clone)]
+pub struct DatabaseConfig {
+    /// `sqlite://path`, `sqlite::memory:` is refused; `postgres://...`.
+    pub url: String,
+    /// For migrations (and LISTEN later); `None` = `url`.
+    pub direct_url: Option<String>,
+    /// PostgreSQL schema, validated `[a-z_][a-z0-9_]{0,62}`; default `workers`.
+    pub schema: String,
+    /// Engine pool; at least 2.
+    pub max_connections: u32,
+    pub min_connections: u32,
+    /// Relative SQLite paths start here.
+    pub data_dir: PathBuf,
+    /// Shown in `pg_stat_activity`.
+    pub application_name: String,
+}
+
+/// What a planning pass did.
+#[derive(Debug, Default)]
+pub struct Planned {
+    /// Rows born running; their attempt counts from now.
+    pub started: Vec<(Lease, Run)>,
+    /// Jobs whose row another transaction held: try again soon.
+    pub locked: Vec<JobName>,
+    /// The cursor of each job that was planned or read.
+    pub cursors: Vec<(JobName, DateTime<Utc>)>,
+    /// Jobs whose pass was cut at its limit: plan again at once.
+    pub more: Vec<JobName>,
+    /// Jobs whose active epoch is not ours.
+    pub foreign: Vec<JobName>,
+    /// Rows written: (job, trigger or skip reason, instants), for metrics and logs.
+    pub recorded: Vec<Recorded>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    pub job: JobName,
+    pub scheduled_for: DateTime<Utc>,
+    pub covers: i64,
+    pub trigger: Trigger,
+    pub skipped: Option<Reason>,
+}
+
+/// Which slots a claim fills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Jobs with a schedule, and triggered runs of them.
+    Scheduled,
+    /// Queues.
+    Queue,
+}
+
+/// A request to claim; `fence` was chosen before the statement is sent.
+#[derive(Debug, Clone)]
+pub struct ClaimRequest {
+    pub replica: ReplicaId,
+    pub fence: Fence,
+    pub now: DateTime<Utc>,
+    /// Jobs this replica may claim now, all of one lane. The store compares `work_hash` with the active one.
+    pub jobs: Arc<Vec<Arc<Job>>>,
+    /// Free slots.
+    pub limit: u32,
+    /// `true` = claim at most one run with `crashes >= 1`; `false` = only runs with `crashes = 0`.
+    pub suspects: bool,
+}
+
+/// What `settle` did with one settlement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    Applied,
+    /// The lease is gone: kept in `errors`, changed nothing.
+    Late,
+    /// The database refused the result; settled as `error: not_storable` instead.
+    NotStorable(String),
+}
+
+/// What a renewal found running in this replica's name.
+#[derive(Debug, Clone)]
+pub struct Held {
+    pub run: RunId,
+    pub fence: Fence,
+    pub cancel_requested: bool,
+}
+
+/// A replica as others see it.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    pub id: ReplicaId,
+    pub host: String,
+    pub version: String,
+    pub table_hash: String,
+    pub state: String,
+    pub started_at: DateTime<Utc>,
+    pub lease_until: DateTime<Utc>,
+}
+
+/// The `jobs` row of a job.
+#[derive(Debug, Clone)]
+pub struct JobRow {
+    pub name: JobName,
+    pub spec_hash: String,
+    pub work_hash: String,
+    pub epoch: i64,
+    pub first_seen: DateTime<Utc>,
+    pub planned_until: Option<DateTime<Utc>>,
+    pub audited_until: Option<DateTime<Utc>>,
+    pub paused_at: Option<DateTime<Utc>>,
+    pub paused_until: Option<DateTime<Utc>>,
+    pub paused_reason: Option<String>,
+    pub retired_at: Option<DateTime<Utc>>,
+    /// Stored counters of the audit.
+    pub audit: Account,
+}
