@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{
     job::Job,
     run::{Outcome, Reason, RunId, State, Trigger},
+    schedule::Schedule,
 };
 
 /// What the store knows of a job when it plans, read in one snapshot after the job row was locked.
@@ -18,6 +19,8 @@ pub struct Standing {
     pub running: bool,
     /// Some run with trigger `schedule` is waiting, due or running.
     pub unfinished: bool,
+    /// Some run with trigger `schedule` or `catch_up` has never started (attempt 0) and is waiting or due.
+    pub unstarted: bool,
     /// The row with the newest `scheduled_for`.
     pub newest: Option<Newest>,
 }
@@ -76,5 +79,12 @@ pub enum Fate {
 /// Plans what is owed in `(standing.planned_until, now]`.
 pub fn plan(job: &Job, standing: &Standing, now: DateTime<Utc>) -> Plan {
     let _ = job;
+    Plan { replace: false, fold: None, rows: Vec::new(), planned_until: standing.planned_until.max(now), more: false }
+}
+
+/// Plans the end of an epoch at `now`: the live instant follows the job's policy, what else is owed becomes
+/// `skipped: edited`; with no job (it left the table) all of it becomes `skipped: removed`.
+pub fn close_epoch(job: Option<&Job>, old: &Schedule, standing: &Standing, now: DateTime<Utc>) -> Plan {
+    let _ = (job, old);
     Plan { replace: false, fold: None, rows: Vec::new(), planned_until: standing.planned_until.max(now), more: false }
 }

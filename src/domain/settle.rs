@@ -25,6 +25,8 @@ pub enum Ended {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settlement {
     pub next: Next,
+    /// `false` gives the attempt back (`attempt - 1`): snooze, interruption, closed gate.
+    pub attempt_spent: bool,
     pub items: Option<i64>,
     pub items_failed: Option<i64>,
     pub left: Option<i64>,
@@ -42,8 +44,8 @@ pub struct Settlement {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Next {
     Finish { outcome: Outcome, reason: Option<Reason> },
-    /// Back to `waiting` (or `due`, when `at` has come); `attempt_spent = false` gives the attempt back.
-    Again { at: DateTime<Utc>, reason: Option<Reason>, attempt_spent: bool },
+    /// Back to `waiting` (or `due`, when `at` has come).
+    Again { at: DateTime<Utc>, reason: Option<Reason> },
 }
 
 /// The one judge of outcomes.
@@ -51,6 +53,7 @@ pub fn settle(run: &Run, policy: &Policy, ended: Ended, now: DateTime<Utc>) -> S
     let _ = (run, policy, ended, now);
     Settlement {
         next: Next::Finish { outcome: Outcome::Success, reason: None },
+        attempt_spent: true,
         items: None,
         items_failed: None,
         left: None,
