@@ -1,6 +1,7 @@
 //! The decisions of the house, pure: no async, no I/O, no clock.
 
 pub mod job;
+pub mod clean;
 pub mod schedule;
 pub mod run;
 pub mod plan;
