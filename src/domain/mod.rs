@@ -2,6 +2,7 @@
 
 pub mod duration;
 pub mod job;
+pub mod clean;
 pub mod schedule;
 pub mod run;
 pub mod plan;
