@@ -7,7 +7,7 @@ mod assess;
 mod snapshot;
 mod stale;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verdict;
 
 pub use assess::{

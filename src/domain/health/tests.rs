@@ -13,7 +13,7 @@ use crate::domain::{
     schedule::{Schedule, ScheduleSpec},
 };
 
-fn at(text: &str) -> DateTime<Utc> {
+pub(crate) fn at(text: &str) -> DateTime<Utc> {
     text.parse().expect("an instant in RFC 3339")
 }
 
@@ -27,7 +27,7 @@ fn schedule(text: &str) -> Schedule {
     .expect("a schedule in the form of the schedules table")
 }
 
-fn job(name: &str, text: &str) -> Job {
+pub(crate) fn job(name: &str, text: &str) -> Job {
     Job {
         name: JobName::parse(name).unwrap(),
         schedule: Some(schedule(text)),
@@ -56,7 +56,7 @@ fn job(name: &str, text: &str) -> Job {
 }
 
 /// A planner that has just turned, on a database that is up.
-fn snapshot(now: DateTime<Utc>) -> Snapshot {
+pub(crate) fn snapshot(now: DateTime<Utc>) -> Snapshot {
     let mut snapshot = Snapshot::starting(ReplicaId(Uuid::nil()), "0.1.0", now - TimeDelta::hours(1));
     snapshot.planner.last_turn = Some(now);
     snapshot.database = Database { up: true, since: now - TimeDelta::hours(1), migrated: true, clock_skew_ms: None };
@@ -66,7 +66,7 @@ fn snapshot(now: DateTime<Utc>) -> Snapshot {
 }
 
 /// A job every 30 s whose newest run went well 10 s ago.
-fn fine(now: DateTime<Utc>) -> JobStats {
+pub(crate) fn fine(now: DateTime<Utc>) -> JobStats {
     let recently = now - TimeDelta::seconds(10);
     JobStats {
         planned_until: Some(recently),
