@@ -13,7 +13,7 @@ use super::{
     Entry, Environment, JobTable, MAX_FILE_BYTES, MAX_JOBS,
     job::Builder,
     problem::{self, Code, Problem, Source},
-    raw::{LATER_JOB_KEYS, LATER_TABLES, RawFile},
+    raw::{LATER_JOB_KEYS, LATER_TABLES, OWN_JOB_KEYS, RawFile},
     reading::{
         deserialize::Reader,
         suggest,
@@ -49,7 +49,10 @@ pub fn parse(text: &str, file_name: &str, environment: &Environment) -> Result<J
         Some(table) if problems.iter().all(|problem| !problem.code.is_error()) => {
             Ok(JobTable { warnings: problems, ..table })
         }
-        _ => Err(problems),
+        _ => {
+            problems.retain(|problem| problem.code.is_error());
+            Err(problems)
+        }
     }
 }
 
@@ -75,9 +78,7 @@ fn read_tables(
     let jobs = take_tables(&mut root, "jobs", reader);
     let targets = take_tables(&mut root, "targets", reader);
     let lines = process_lines(&root, reader.source);
-    if let Some(Value::Table(defaults)) = root.entries.iter_mut().find(|e| e.key == "defaults").map(|e| &mut e.node.value) {
-        refuse_later(defaults, &LATER_JOB_KEYS, reader);
-    }
+    refuse_in_defaults(&mut root, reader);
     let mut root = Node { span: 0..0, value: Value::Table(root) };
     let top = reader.read(&mut root, |node| RawFile::deserialize(node)).unwrap_or_default();
     let targets = read_targets(targets, environment, reader);
@@ -131,6 +132,19 @@ pub fn refuse_later(table: &mut Table, later: &[&str], reader: &mut Reader<'_>) 
         if let Some(entry) = table.take(key) {
             let message = format!("`{key}` is not supported yet");
             reader.tell(Code::NotSupportedYet, entry.key_span, message, Some("take it out until a later version".into()));
+        }
+    }
+}
+
+/// Refuses in `[defaults]` what comes later, and what only a job can say.
+fn refuse_in_defaults(root: &mut Table, reader: &mut Reader<'_>) {
+    let Some(entry) = root.entries.iter_mut().find(|entry| entry.key == "defaults") else { return };
+    let Value::Table(defaults) = &mut entry.node.value else { return };
+    refuse_later(defaults, &LATER_JOB_KEYS, reader);
+    for key in OWN_JOB_KEYS {
+        if let Some(entry) = defaults.take(key) {
+            let help = Some("write it under [jobs.<name>]".into());
+            reader.tell(Code::UnknownKey, entry.key_span, format!("`{key}` cannot be a default"), help);
         }
     }
 }

@@ -49,6 +49,13 @@ pub struct JobTable {
     pub lines: BTreeMap<String, usize>,
 }
 
+impl JobTable {
+    /// The rules of a job.
+    pub fn job(&self, name: &JobName) -> Option<&Arc<Job>> {
+        self.jobs.get(name).map(|entry| &entry.job)
+    }
+}
+
 /// A job and what it does.
 #[derive(Debug, Clone)]
 pub struct Entry {

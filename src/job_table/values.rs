@@ -22,7 +22,10 @@ impl<'de, const LEAST: i64, const MOST: i64> Deserialize<'de> for Whole<LEAST, M
             type Value = i64;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a whole number from {LEAST} to {MOST}")
+                match LEAST == MOST {
+                    true => write!(f, "the number {LEAST}"),
+                    false => write!(f, "a whole number from {LEAST} to {MOST}"),
+                }
             }
 
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<i64, E> {
