@@ -58,10 +58,8 @@ pub fn parse(text: &str, file_name: &str, environment: &Environment) -> Result<J
 
 /// Adds what is no TOML, and drops the problems on the same lines: they only follow from it.
 fn drop_consequences(problems: &mut Vec<Problem>, complaints: &[tree::Complaint], source: &Source<'_>) {
-    let syntax: Vec<Problem> = complaints
-        .iter()
-        .map(|(span, message)| source.problem(Code::Syntax, span.clone(), message.clone()))
-        .collect();
+    let syntax: Vec<Problem> =
+        complaints.iter().map(|(span, message)| source.problem(Code::Syntax, span.clone(), message.clone())).collect();
     problems.retain(|problem| syntax.iter().all(|other| other.line != problem.line));
     problems.extend(syntax);
 }
@@ -104,7 +102,18 @@ fn read_tables(
     let revision = top.revision.map(|revision| revision.0);
     let hash = table_hash(&entries, revision);
     let (server, database, executor) = (top.server, top.database, top.executor);
-    Some(JobTable { jobs: entries, hash, revision, server, database, executor, targets, shown, warnings: Vec::new(), lines })
+    Some(JobTable {
+        jobs: entries,
+        hash,
+        revision,
+        server,
+        database,
+        executor,
+        targets,
+        shown,
+        warnings: Vec::new(),
+        lines,
+    })
 }
 
 /// Takes the table of tables below a key; what is no table is told and left out.
@@ -119,7 +128,12 @@ fn take_tables(root: &mut Table, key: &str, reader: &mut Reader<'_>) -> Table {
         let is_table = matches!(entry.node.value, Value::Table(_));
         if !is_table && entry.node.value != Value::Broken {
             let message = format!("`{key}.{}` is not a table", entry.key);
-            reader.tell(Code::WrongType, entry.node.span.clone(), message, Some(format!("write [{key}.{}]", entry.key)));
+            reader.tell(
+                Code::WrongType,
+                entry.node.span.clone(),
+                message,
+                Some(format!("write [{key}.{}]", entry.key)),
+            );
         }
         is_table
     });
@@ -131,7 +145,12 @@ pub fn refuse_later(table: &mut Table, later: &[&str], reader: &mut Reader<'_>) 
     for key in later {
         if let Some(entry) = table.take(key) {
             let message = format!("`{key}` is not supported yet");
-            reader.tell(Code::NotSupportedYet, entry.key_span, message, Some("take it out until a later version".into()));
+            reader.tell(
+                Code::NotSupportedYet,
+                entry.key_span,
+                message,
+                Some("take it out until a later version".into()),
+            );
         }
     }
 }
@@ -173,13 +192,11 @@ fn read_targets(tables: Table, environment: &Environment, reader: &mut Reader<'_
     let url = environment.value_of("APP_URL").filter(|url| !url.is_empty());
     if let Some(url) = url.filter(|_| !targets.contains_key("default")) {
         let text = Text { text: url.into(), from_variables: true };
-        let base_url = tree::Entry {
-            key: "base_url".into(),
-            key_span: 0..0,
-            node: Node { span: 0..0, value: Value::Text(text) },
-        };
+        let base_url =
+            tree::Entry { key: "base_url".into(), key_span: 0..0, node: Node { span: 0..0, value: Value::Text(text) } };
         let mut node = Node { span: 0..0, value: Value::Table(Table { entries: vec![base_url] }) };
-        targets.extend(reader.read(&mut node, |node| Target::deserialize(node)).map(|target| ("default".into(), target)));
+        targets
+            .extend(reader.read(&mut node, |node| Target::deserialize(node)).map(|target| ("default".into(), target)));
     }
     targets
 }

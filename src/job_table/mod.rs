@@ -1,15 +1,15 @@
 //! `parse`: jobs.toml to the job table. Pure: the text, its name and the environment come in as values.
 
-pub mod problem;
-mod reading;
-pub mod raw;
-mod values;
 mod file;
-mod site;
-mod policy;
 mod job;
-mod warnings;
+mod policy;
+pub mod problem;
+pub mod raw;
+mod reading;
 pub mod schema;
+mod site;
+mod values;
+mod warnings;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

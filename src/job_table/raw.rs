@@ -24,7 +24,8 @@ pub const OWN_JOB_KEYS: [&str; 9] =
 /// Tables that later versions will know.
 pub const LATER_TABLES: [&str; 4] = ["pools", "notify", "heartbeat", "probes"];
 
-/// The top of the file. `[jobs.*]` and `[targets.*]` are taken out before and read one by one.
+/// The top of jobs.toml.
+// `[jobs.*]` and `[targets.*]` are taken out before and read one by one; here they are for schema and suggestions.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawFile {
@@ -37,6 +38,8 @@ pub struct RawFile {
     #[serde(default)]
     pub defaults: RawDefaults,
     /// The jobs, by name.
+    #[serde(default)]
+    #[schemars(schema_with = "super::schema::of_jobs")]
     pub jobs: Option<BTreeMap<String, RawJob>>,
     /// Applications that `run.http` calls, by name.
     pub targets: Option<BTreeMap<String, Target>>,
@@ -191,6 +194,8 @@ with_job_rules! {
         /// Days of the week for `at`: `"mon-fri"`, `["mon", "thu"]`. Default: all.
         days: Option<Texts>,
         /// What is done: exactly one handler with its settings.
+        #[serde(default)]
+        #[schemars(schema_with = "super::schema::of_run")]
         run: Option<BTreeMap<String, Json>>,
         /// JSON payload of runs that bring none.
         payload: Option<Json>,

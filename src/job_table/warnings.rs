@@ -69,7 +69,10 @@ fn word(overlap: Overlap) -> &'static str {
 pub fn of_table(entries: &BTreeMap<JobName, Entry>, sites: &[Site<'_>], reader: &mut Reader<'_>) {
     let lacks_zone = |site: &&Site<'_>| {
         let local = site.gives("cron") || site.gives("at");
-        local && !site.gives("timezone") && !site.inherits("timezone") && entries.contains_key(&JobName::from_store(site.name()))
+        local
+            && !site.gives("timezone")
+            && !site.inherits("timezone")
+            && entries.contains_key(&JobName::from_store(site.name()))
     };
     let first = sites.iter().filter(lacks_zone).min_by_key(|site| site.header().start);
     if let Some(site) = first {

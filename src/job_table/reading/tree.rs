@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use serde_json::{Map, Value as Json};
-use toml::de::{DeTable, DeValue};
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 /// A value and its place in the file.
 #[derive(Debug, Clone, PartialEq)]
@@ -235,8 +235,18 @@ pub const MASK: &str = "***";
 /// Whether values under this key must not be shown.
 fn looks_secret(key: &str) -> bool {
     const PARTS: [&str; 12] = [
-        "secret", "token", "password", "passwd", "senha", "authorization", "apikey", "api_key", "api-key", "credential",
-        "cookie", "webhook",
+        "secret",
+        "token",
+        "password",
+        "passwd",
+        "senha",
+        "authorization",
+        "apikey",
+        "api_key",
+        "api-key",
+        "credential",
+        "cookie",
+        "webhook",
     ];
     let key = key.to_ascii_lowercase();
     PARTS.iter().any(|part| key.contains(part)) || key == "key" || key.ends_with("_key") || key.ends_with("-key")
