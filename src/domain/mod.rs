@@ -1,6 +1,8 @@
 //! The decisions of the house, pure: no async, no I/O, no clock.
 
+pub mod duration;
 pub mod job;
+pub mod clean;
 pub mod schedule;
 pub mod run;
 pub mod plan;

@@ -1,12 +1,21 @@
 //! `settle`: what the end of an attempt makes of its run (spec 4, Settle).
 
-use chrono::{DateTime, Utc};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
 use super::{
-    job::Policy,
-    run::{Failure, Outcome, Reason, Report, Run},
+    clean,
+    job::{Delivery, Policy},
+    run::{Failure, FailureKind, MAX_ERROR_CHARS, MAX_RESULT_BYTES, Outcome, Reason, Report, Run},
 };
+
+/// Backoff is spread by this share of itself, up and down.
+const JITTER_SHARE: f64 = 0.25;
 
 /// How an attempt ended, before anyone judged it.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,18 +59,187 @@ pub enum Next {
 
 /// The one judge of outcomes.
 pub fn settle(run: &Run, policy: &Policy, ended: Ended, now: DateTime<Utc>) -> Settlement {
-    let _ = (run, policy, ended, now);
-    Settlement {
-        next: Next::Finish { outcome: Outcome::Success, reason: None },
-        attempt_spent: true,
-        items: None,
-        items_failed: None,
-        left: None,
-        response_code: None,
-        result: None,
-        error: None,
-        resume: None,
-        pause_job: false,
-        delete: false,
+    let judge = Judge { run, policy, now };
+    match ended {
+        Ended::Answered(Ok(report)) => judge.report(&report),
+        Ended::Answered(Err(failure)) => judge.failure(failure),
+        Ended::TimedOut => {
+            let error = format!("no end within {} s", policy.timeout.as_secs_f64());
+            judge.in_doubt_or_again(Outcome::Timeout, policy_wait(&judge)).with_error(&error)
+        }
+        Ended::Panicked(message) => {
+            let error = format!("the handler panicked: {message}");
+            judge.in_doubt_or_again(Outcome::Panic, policy_wait(&judge)).with_error(&error)
+        }
+        Ended::Interrupted => judge.interrupted(),
+        Ended::Cancelled(reason) => {
+            let outcome = if judge.at_most_once() { Outcome::Unknown } else { Outcome::Cancelled };
+            Settlement::finish(outcome, Some(reason))
+        }
+        Ended::GateClosed => Settlement { attempt_spent: false, ..Settlement::finish(Outcome::Skipped, Some(Reason::Gate)) },
     }
+}
+
+struct Judge<'a> {
+    run: &'a Run,
+    policy: &'a Policy,
+    now: DateTime<Utc>,
+}
+
+fn policy_wait(judge: &Judge) -> Duration {
+    let wait = judge.policy.retry.backoff.after(judge.attempts_ended());
+    if judge.policy.retry.jitter { spread(wait, judge.run) } else { wait }
+}
+
+impl Judge<'_> {
+    fn report(&self, report: &Report) -> Settlement {
+        let done = report.items.unwrap_or(0);
+        let settlement = match (report.items_failed, done) {
+            (0, _) => {
+                let delete = self.policy.keep.done.is_zero();
+                Settlement { delete, ..Settlement::finish(Outcome::Success, None) }
+            }
+            (_, 1..) => Settlement::finish(Outcome::Partial, None),
+            (failed, 0) => self.in_doubt_or_again(Outcome::Error, policy_wait(self)).with_error(&format!("all {failed} items failed")),
+        };
+        settlement.with_report(report)
+    }
+
+    fn failure(&self, failure: Failure) -> Settlement {
+        let settlement = match failure.kind {
+            FailureKind::Skipped(reason) => Settlement::finish(Outcome::Skipped, Some(reason)),
+            FailureKind::Permanent => Settlement::finish(Outcome::Error, Some(Reason::Permanent)),
+            FailureKind::Pause => {
+                Settlement { pause_job: true, ..Settlement::finish(Outcome::Error, Some(Reason::Permanent)) }
+            }
+            FailureKind::Snooze(wait) => self.snooze(wait),
+            FailureKind::Retry if failure.before_effect => self.again(Outcome::Error, policy_wait(self)),
+            FailureKind::Retry => self.in_doubt_or_again(Outcome::Error, policy_wait(self)),
+            FailureKind::RetryAfter(wait) if failure.before_effect => self.again(Outcome::Error, wait),
+            FailureKind::RetryAfter(wait) => self.in_doubt_or_again(Outcome::Error, wait),
+        };
+        let settlement = match &failure.report {
+            Some(report) => settlement.with_report(report),
+            None => settlement,
+        };
+        Settlement {
+            response_code: failure.response_code.map(i32::from).or(settlement.response_code),
+            resume: failure.resume,
+            ..settlement.with_error(&failure.message)
+        }
+    }
+
+    /// `at_most_once` never repeats what may have taken effect.
+    fn in_doubt_or_again(&self, last: Outcome, wait: Duration) -> Settlement {
+        if self.at_most_once() { Settlement::finish(Outcome::Unknown, None) } else { self.again(last, wait) }
+    }
+
+    fn again(&self, last: Outcome, wait: Duration) -> Settlement {
+        if self.attempts_ended() < self.run.max_attempts.max(1).unsigned_abs() {
+            Settlement::again(self.now + time_delta(wait), None)
+        } else {
+            Settlement::finish(last, Some(Reason::Exhausted))
+        }
+    }
+
+    fn snooze(&self, wait: Duration) -> Settlement {
+        let at = self.now + time_delta(wait);
+        if self.first_ended_at() + self.policy.catch_up_within < at {
+            return Settlement::finish(Outcome::Error, Some(Reason::Exhausted));
+        }
+        Settlement { attempt_spent: false, ..Settlement::again(at, None) }
+    }
+
+    fn interrupted(&self) -> Settlement {
+        if self.at_most_once() {
+            return Settlement::finish(Outcome::Unknown, Some(Reason::Interrupted));
+        }
+        Settlement { attempt_spent: false, ..Settlement::again(self.now, Some(Reason::Interrupted)) }
+    }
+
+    /// Crashed attempts are counted apart: `max_attempts` bounds those that the handler ended.
+    fn attempts_ended(&self) -> u32 {
+        (self.run.attempt - self.run.crashes).max(1).unsigned_abs()
+    }
+
+    fn at_most_once(&self) -> bool {
+        self.policy.delivery == Delivery::AtMostOnce
+    }
+
+    /// When the first attempt of this run ended: the oldest of its kept errors, or now.
+    fn first_ended_at(&self) -> DateTime<Utc> {
+        let first = self.run.errors.get(0).and_then(|error| error.get("at")).and_then(Value::as_str);
+        first.and_then(|at| DateTime::parse_from_rfc3339(at).ok()).map_or(self.now, |at| at.with_timezone(&Utc))
+    }
+}
+
+impl Settlement {
+    fn new(next: Next) -> Self {
+        Self {
+            next,
+            attempt_spent: true,
+            items: None,
+            items_failed: None,
+            left: None,
+            response_code: None,
+            result: None,
+            error: None,
+            resume: None,
+            pause_job: false,
+            delete: false,
+        }
+    }
+
+    fn finish(outcome: Outcome, reason: Option<Reason>) -> Self {
+        Self::new(Next::Finish { outcome, reason })
+    }
+
+    fn again(at: DateTime<Utc>, reason: Option<Reason>) -> Self {
+        Self::new(Next::Again { at, reason })
+    }
+
+    fn with_error(self, error: &str) -> Self {
+        Self { error: Some(clean::text(error, MAX_ERROR_CHARS)), ..self }
+    }
+
+    fn with_report(self, report: &Report) -> Self {
+        let counted = report.items.is_some() || 0 < report.items_failed;
+        Self {
+            items: report.items.map(count),
+            items_failed: counted.then_some(count(report.items_failed)),
+            left: report.left.map(count),
+            response_code: report.response_code.map(i32::from),
+            result: stored_result(report),
+            ..self
+        }
+    }
+}
+
+/// A result as the row holds it; one that is too large is named instead of kept.
+fn stored_result(report: &Report) -> Option<Value> {
+    let mut result = report.result.clone().or_else(|| report.note.clone().map(Value::String))?;
+    clean::json(&mut result);
+    let bytes = result.to_string().len();
+    if MAX_RESULT_BYTES < bytes {
+        return Some(Value::String(format!("result of {bytes} bytes not kept: over {MAX_RESULT_BYTES}")));
+    }
+    Some(result)
+}
+
+/// The wait, moved by up to a quarter: the same for the same run and attempt, so that `settle` stays pure.
+fn spread(wait: Duration, run: &Run) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    (run.id, run.attempt).hash(&mut hasher);
+    let unit = (hasher.finish() % 2_001) as f64 / 1_000.0 - 1.0;
+    wait.mul_f64(1.0 + JITTER_SHARE * unit)
+}
+
+fn time_delta(wait: Duration) -> TimeDelta {
+    // Waits come from settings with upper bounds far below what a `TimeDelta` holds.
+    let millis = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 1_000_000);
+    TimeDelta::milliseconds(millis)
+}
+
+fn count(items: u64) -> i64 {
+    i64::try_from(items).unwrap_or(i64::MAX)
 }

@@ -8,6 +8,7 @@ use sqlx::{Postgres, SqliteConnection, Transaction};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
+use super::Tools;
 use crate::domain::{
     job::Job,
     run::{Failure, Report, Run},
@@ -25,8 +26,8 @@ pub struct Context {
     pub deadline: DateTime<Utc>,
     /// Fires on shutdown, cancel, time-out and lost lease; the attempt is aborted 5 s later at most.
     pub cancelled: CancellationToken,
-    /// One client for the whole process: keep-alive pool, no redirects, no proxy variables.
-    pub http: reqwest::Client,
+    /// Clients, pools and targets of the process.
+    pub tools: Tools,
     pub database: AppDatabase,
 }
 
