@@ -94,7 +94,8 @@ pub struct Zone(Arc<Inner>);
 struct Inner {
     name: String,
     rules: TimeZone,
-    fingerprint: String,
+    /// Made when first asked for.
+    fingerprint: OnceLock<String>,
     version: Arc<str>,
 }
 
@@ -105,6 +106,15 @@ pub struct Stretch {
     pub offset: i64,
     /// Where it ends, in Unix seconds, itself excluded; `END` at most.
     pub end: i64,
+}
+
+/// A change of the distance from UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shift {
+    /// The first instant with the new offset, in Unix seconds.
+    pub at: i64,
+    pub before: i64,
+    pub after: i64,
 }
 
 impl Zone {
@@ -134,7 +144,7 @@ impl Zone {
         let found = of(&data.database).map(|rules| (rules, data.version.clone()));
         let (rules, version) = found.or_else(bundled).ok_or_else(|| unknown(name))?;
         let name = rules.iana_name().unwrap_or(name).to_owned();
-        Ok(Self(Arc::new(Inner { name, fingerprint: fingerprint(&rules), rules, version })))
+        Ok(Self(Arc::new(Inner { name, rules, fingerprint: OnceLock::new(), version })))
     }
 
     /// Its IANA name.
@@ -154,7 +164,7 @@ impl Zone {
 
     /// Changes exactly when new data move a transition of this zone between 2020 and 2046.
     pub fn fingerprint(&self) -> &str {
-        &self.0.fingerprint
+        self.0.fingerprint.get_or_init(|| fingerprint(self))
     }
 
     /// The stretch that holds an instant in `START..END`.
@@ -170,6 +180,17 @@ impl Zone {
         let transitions = self.rules().preceding(timestamp(second + 1)).map(|t| t.timestamp().as_second());
         let near = transitions.take_while(|at| second - WIDEST_SHIFT < *at && START < *at);
         near.map(|at| at + self.offset_at(at - 1)).max().unwrap_or(i64::MIN)
+    }
+
+    /// The changes of offset in `from..before` (Unix seconds).
+    pub fn shifts(&self, from: i64, before: i64) -> Vec<Shift> {
+        let mut offset = self.offset_at(from - 1);
+        let following = self.rules().following(timestamp(from - 1)).map(|transition| {
+            let before = std::mem::replace(&mut offset, transition.offset().seconds().into());
+            Shift { at: transition.timestamp().as_second(), before, after: offset }
+        });
+        // A transition may change nothing but the abbreviation or the summer flag.
+        following.take_while(|shift| shift.at < before).filter(|shift| shift.before != shift.after).collect()
     }
 
     /// Local time minus UTC at an instant, in seconds.
@@ -194,22 +215,11 @@ fn timestamp(second: i64) -> Timestamp {
     Timestamp::from_second(second.clamp(START, END)).expect("years 1 to 9999 are within jiff's range")
 }
 
-fn fingerprint(rules: &TimeZone) -> String {
-    let mut hash = Sha256::new();
-    let mut offset = rules.to_offset(timestamp(WINDOW.0)).seconds();
-    hash.update(format!("{offset}"));
-    for transition in rules.following(timestamp(WINDOW.0)) {
-        let at = transition.timestamp().as_second();
-        if WINDOW.1 <= at {
-            break;
-        }
-        // A transition may change nothing but the abbreviation or the summer flag.
-        if offset != transition.offset().seconds() {
-            offset = transition.offset().seconds();
-            hash.update(format!(" {at} {offset}"));
-        }
-    }
-    super::hex(&hash.finalize())
+fn fingerprint(zone: &Zone) -> String {
+    let shifts = zone.shifts(WINDOW.0, WINDOW.1);
+    let moves = shifts.iter().map(|shift| format!("{} {}", shift.at, shift.after));
+    let text = [zone.offset_at(WINDOW.0 - 1).to_string()].into_iter().chain(moves).collect::<Vec<_>>().join("\n");
+    super::hex(&Sha256::digest(text))
 }
 
 fn unknown(name: &str) -> ScheduleError {

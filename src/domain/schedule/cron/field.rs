@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::ScheduleError;
+use crate::domain::schedule::ScheduleError;
 
 /// One of the six fields of a cron expression.
 #[derive(Debug, PartialEq)]
