@@ -1,6 +1,6 @@
 //! Reads types from the tree, so that each error knows its place and a filled-in text can be a number or a boolean.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use serde::{
     Deserializer,
@@ -27,11 +27,13 @@ pub struct Fault {
     path: Vec<Step>,
     /// It is the last key of the path that is wrong, not its value.
     on_key: bool,
+    /// It has been told when the file was read.
+    is_known: bool,
 }
 
 impl Fault {
     fn new(code: Code, message: String, help: Option<String>) -> Self {
-        Self { code, message, help, path: Vec::new(), on_key: false }
+        Self { code, message, help, path: Vec::new(), on_key: false, is_known: false }
     }
 
     fn below(mut self, step: Step) -> Self {
@@ -102,6 +104,11 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// Tells a problem at a place of the file.
+    pub fn tell(&mut self, code: Code, span: Range<usize>, message: impl Into<String>, help: Option<String>) {
+        self.problems.push(self.source.problem(code, span, message).with_some_help(help));
+    }
+
     /// Reads a value with `read`. Each thing that cannot be read is told, taken out of the node, and the reading
     /// begins again, so that one pass tells all. `None` = something was wrong and nothing can be made of the rest.
     pub fn read<T>(&mut self, node: &mut Node, read: impl Fn(&Node) -> Result<T, Fault>) -> Option<T> {
@@ -113,7 +120,8 @@ impl Reader<'_> {
             };
             let path: Vec<Step> = fault.path.iter().rev().cloned().collect();
             // A key that is missing only because it was just taken out has been told already.
-            if fault.code != Code::MissingKey || !mended.contains(&path) {
+            let is_consequence = fault.code == Code::MissingKey && mended.contains(&path);
+            if !fault.is_known && !is_consequence {
                 let span = node.place(&path, fault.on_key);
                 self.problems.push(self.source.problem(fault.code, span, fault.message).with_some_help(fault.help));
             }
@@ -170,6 +178,7 @@ impl<'de> Deserializer<'de> for &'de Node {
                 format!("the bare date or time {moment} is not taken here"),
                 Some(format!("put it in quotes: \"{moment}\"")),
             )),
+            Value::Broken => Err(Fault { is_known: true, ..Fault::new(Code::Syntax, String::new(), None) }),
             Value::Array(items) => {
                 let mut walk = ItemWalk { items, index: 0 };
                 visitor.visit_seq(&mut walk)

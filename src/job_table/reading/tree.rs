@@ -21,6 +21,8 @@ pub enum Value {
     Boolean(bool),
     /// A bare TOML date or time, which no key takes.
     Moment(String),
+    /// Something was here, and what is wrong with it has been told.
+    Broken,
     Array(Vec<Node>),
     Table(Table),
 }
@@ -85,21 +87,21 @@ fn node_of(value: Spanned<DeValue<'_>>, complaints: &mut Vec<Complaint>) -> Node
         DeValue::Datetime(moment) => Value::Moment(moment.to_string()),
         DeValue::Array(items) => Value::Array(items.into_iter().map(|item| node_of(item, complaints)).collect()),
         DeValue::Table(table) => Value::Table(table_of(table, complaints)),
-        DeValue::Integer(digits) => {
-            Value::Integer(i64::from_str_radix(digits.as_str(), digits.radix()).unwrap_or_else(|_| {
-                complaints.push((span.clone(), format!("the number {digits} is too large")));
-                0
-            }))
-        }
-        DeValue::Float(digits) => Value::Float(match digits.as_str().parse::<f64>() {
-            Ok(number) if number.is_finite() => number,
-            _ => {
-                complaints.push((span.clone(), format!("the number {digits} is not finite")));
-                0.0
-            }
-        }),
+        DeValue::Integer(digits) => match i64::from_str_radix(digits.as_str(), digits.radix()) {
+            Ok(number) => Value::Integer(number),
+            Err(_) => broken(&span, format!("the number {digits} is too large"), complaints),
+        },
+        DeValue::Float(digits) => match digits.as_str().parse::<f64>() {
+            Ok(number) if number.is_finite() => Value::Float(number),
+            _ => broken(&span, format!("the number {digits} is not finite"), complaints),
+        },
     };
     Node { span, value }
+}
+
+fn broken(span: &Range<usize>, complaint: String, complaints: &mut Vec<Complaint>) -> Value {
+    complaints.push((span.clone(), complaint));
+    Value::Broken
 }
 
 impl Table {
@@ -111,15 +113,6 @@ impl Table {
     pub fn take(&mut self, key: &str) -> Option<Entry> {
         let index = self.entries.iter().position(|entry| entry.key == key)?;
         Some(self.entries.remove(index))
-    }
-
-    /// The table below a key; `None` when it is not there or not a table.
-    pub fn table_mut(&mut self, key: &str) -> Option<&mut Table> {
-        let entry = self.entries.iter_mut().find(|entry| entry.key == key)?;
-        match &mut entry.node.value {
-            Value::Table(table) => Some(table),
-            _ => None,
-        }
     }
 
     /// The resolved table as JSON; `masked` hides what came from variables under a key that looks secret.
@@ -143,6 +136,7 @@ impl Node {
             Value::Float(number) => (*number).into(),
             Value::Boolean(truth) => (*truth).into(),
             Value::Moment(moment) => Json::String(moment.clone()),
+            Value::Broken => Json::Null,
             Value::Array(items) => items.iter().map(|item| item.to_json(masked)).collect(),
             Value::Table(table) => table.to_json(masked),
         }
