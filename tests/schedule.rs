@@ -4,6 +4,10 @@ mod schedule {
     pub mod oracle;
 
     mod changes;
+    mod exact;
+    mod properties;
+    mod refused;
+    mod zones;
 }
 
 use chrono::{DateTime, Utc};
