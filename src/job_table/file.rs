@@ -13,7 +13,7 @@ use super::{
     Entry, Environment, JobTable, MAX_FILE_BYTES, MAX_JOBS,
     job::Builder,
     problem::{self, Code, Problem, Source},
-    raw::{LATER_JOB_KEYS, LATER_TABLES, RawFile},
+    raw::{LATER_JOB_KEYS, LATER_TABLES, OWN_JOB_KEYS, RawFile},
     reading::{
         deserialize::Reader,
         suggest,
@@ -49,16 +49,17 @@ pub fn parse(text: &str, file_name: &str, environment: &Environment) -> Result<J
         Some(table) if problems.iter().all(|problem| !problem.code.is_error()) => {
             Ok(JobTable { warnings: problems, ..table })
         }
-        _ => Err(problems),
+        _ => {
+            problems.retain(|problem| problem.code.is_error());
+            Err(problems)
+        }
     }
 }
 
 /// Adds what is no TOML, and drops the problems on the same lines: they only follow from it.
 fn drop_consequences(problems: &mut Vec<Problem>, complaints: &[tree::Complaint], source: &Source<'_>) {
-    let syntax: Vec<Problem> = complaints
-        .iter()
-        .map(|(span, message)| source.problem(Code::Syntax, span.clone(), message.clone()))
-        .collect();
+    let syntax: Vec<Problem> =
+        complaints.iter().map(|(span, message)| source.problem(Code::Syntax, span.clone(), message.clone())).collect();
     problems.retain(|problem| syntax.iter().all(|other| other.line != problem.line));
     problems.extend(syntax);
 }
@@ -75,9 +76,7 @@ fn read_tables(
     let jobs = take_tables(&mut root, "jobs", reader);
     let targets = take_tables(&mut root, "targets", reader);
     let lines = process_lines(&root, reader.source);
-    if let Some(Value::Table(defaults)) = root.entries.iter_mut().find(|e| e.key == "defaults").map(|e| &mut e.node.value) {
-        refuse_later(defaults, &LATER_JOB_KEYS, reader);
-    }
+    refuse_in_defaults(&mut root, reader);
     let mut root = Node { span: 0..0, value: Value::Table(root) };
     let top = reader.read(&mut root, |node| RawFile::deserialize(node)).unwrap_or_default();
     let targets = read_targets(targets, environment, reader);
@@ -103,7 +102,18 @@ fn read_tables(
     let revision = top.revision.map(|revision| revision.0);
     let hash = table_hash(&entries, revision);
     let (server, database, executor) = (top.server, top.database, top.executor);
-    Some(JobTable { jobs: entries, hash, revision, server, database, executor, targets, shown, warnings: Vec::new(), lines })
+    Some(JobTable {
+        jobs: entries,
+        hash,
+        revision,
+        server,
+        database,
+        executor,
+        targets,
+        shown,
+        warnings: Vec::new(),
+        lines,
+    })
 }
 
 /// Takes the table of tables below a key; what is no table is told and left out.
@@ -118,7 +128,12 @@ fn take_tables(root: &mut Table, key: &str, reader: &mut Reader<'_>) -> Table {
         let is_table = matches!(entry.node.value, Value::Table(_));
         if !is_table && entry.node.value != Value::Broken {
             let message = format!("`{key}.{}` is not a table", entry.key);
-            reader.tell(Code::WrongType, entry.node.span.clone(), message, Some(format!("write [{key}.{}]", entry.key)));
+            reader.tell(
+                Code::WrongType,
+                entry.node.span.clone(),
+                message,
+                Some(format!("write [{key}.{}]", entry.key)),
+            );
         }
         is_table
     });
@@ -130,7 +145,25 @@ pub fn refuse_later(table: &mut Table, later: &[&str], reader: &mut Reader<'_>) 
     for key in later {
         if let Some(entry) = table.take(key) {
             let message = format!("`{key}` is not supported yet");
-            reader.tell(Code::NotSupportedYet, entry.key_span, message, Some("take it out until a later version".into()));
+            reader.tell(
+                Code::NotSupportedYet,
+                entry.key_span,
+                message,
+                Some("take it out until a later version".into()),
+            );
+        }
+    }
+}
+
+/// Refuses in `[defaults]` what comes later, and what only a job can say.
+fn refuse_in_defaults(root: &mut Table, reader: &mut Reader<'_>) {
+    let Some(entry) = root.entries.iter_mut().find(|entry| entry.key == "defaults") else { return };
+    let Value::Table(defaults) = &mut entry.node.value else { return };
+    refuse_later(defaults, &LATER_JOB_KEYS, reader);
+    for key in OWN_JOB_KEYS {
+        if let Some(entry) = defaults.take(key) {
+            let help = Some("write it under [jobs.<name>]".into());
+            reader.tell(Code::UnknownKey, entry.key_span, format!("`{key}` cannot be a default"), help);
         }
     }
 }
@@ -159,13 +192,11 @@ fn read_targets(tables: Table, environment: &Environment, reader: &mut Reader<'_
     let url = environment.value_of("APP_URL").filter(|url| !url.is_empty());
     if let Some(url) = url.filter(|_| !targets.contains_key("default")) {
         let text = Text { text: url.into(), from_variables: true };
-        let base_url = tree::Entry {
-            key: "base_url".into(),
-            key_span: 0..0,
-            node: Node { span: 0..0, value: Value::Text(text) },
-        };
+        let base_url =
+            tree::Entry { key: "base_url".into(), key_span: 0..0, node: Node { span: 0..0, value: Value::Text(text) } };
         let mut node = Node { span: 0..0, value: Value::Table(Table { entries: vec![base_url] }) };
-        targets.extend(reader.read(&mut node, |node| Target::deserialize(node)).map(|target| ("default".into(), target)));
+        targets
+            .extend(reader.read(&mut node, |node| Target::deserialize(node)).map(|target| ("default".into(), target)));
     }
     targets
 }

@@ -1,15 +1,15 @@
 //! `parse`: jobs.toml to the job table. Pure: the text, its name and the environment come in as values.
 
-pub mod problem;
-mod reading;
-pub mod raw;
-mod values;
 mod file;
-mod site;
-mod policy;
 mod job;
-mod warnings;
+mod policy;
+pub mod problem;
+pub mod raw;
+mod reading;
 pub mod schema;
+mod site;
+mod values;
+mod warnings;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -47,6 +47,13 @@ pub struct JobTable {
     pub warnings: Vec<Problem>,
     /// Line of each `[server]`, `[database]` and `[executor]` key that the file gives, such as `server.listen`.
     pub lines: BTreeMap<String, usize>,
+}
+
+impl JobTable {
+    /// The rules of a job.
+    pub fn job(&self, name: &JobName) -> Option<&Arc<Job>> {
+        self.jobs.get(name).map(|entry| &entry.job)
+    }
 }
 
 /// A job and what it does.
