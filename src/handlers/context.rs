@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
+use serde_json::Value;
 use sqlx::{Postgres, SqliteConnection, Transaction};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
+use super::Tools;
 use crate::domain::{
     job::Job,
     run::{Failure, Report, Run},
@@ -25,12 +27,17 @@ pub struct Context {
     pub deadline: DateTime<Utc>,
     /// Fires on shutdown, cancel, time-out and lost lease; the attempt is aborted 5 s later at most.
     pub cancelled: CancellationToken,
-    /// One client for the whole process: keep-alive pool, no redirects, no proxy variables.
-    pub http: reqwest::Client,
+    /// Clients, pools and targets of the process.
+    pub tools: Tools,
     pub database: AppDatabase,
 }
 
 impl Context {
+    /// The payload of the run, or the job's own when the run has none.
+    pub fn payload(&self) -> &Value {
+        if self.run.payload.is_null() { &self.job.payload } else { &self.run.payload }
+    }
+
     /// Begins a transaction in the daemon's own database. Give it back in `Done::InTransaction`, and the run is
     /// settled inside it: effect and settlement commit together.
     pub async fn begin(&self) -> Result<AppTx, Failure> {
@@ -49,6 +56,22 @@ pub enum AppTx {
     Postgres(Transaction<'static, Postgres>),
     /// The only writer connection, with `begin immediate` done; whoever locks it next rolls back what was left open.
     Sqlite(OwnedMutexGuard<SqliteConnection>),
+}
+
+impl AppTx {
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::Postgres(_) => Dialect::Postgres,
+            Self::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
+}
+
+/// Which SQL a database speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    Postgres,
+    Sqlite,
 }
 
 /// How a handler ends well.

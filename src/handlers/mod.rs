@@ -1,6 +1,130 @@
 //! What jobs can do: one file each, one line in the list below.
 
-pub mod context;
-pub mod noop;
+mod context;
+mod scope;
+mod team;
+mod tools;
+mod transaction;
 
-pub use context::{AppTx, Context, Done, Ending};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, de, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending};
+pub use scope::{Scope, Targets};
+pub use sql::Statement;
+pub use team::TeamTable;
+pub use tools::Tools;
+
+/// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
+pub const LATER: &[&str] =
+    &["fila", "grupos", "handoffs", "pilot", "retomada", "briefing", "report", "shifts", "command", "drain"];
+
+/// What the settings of every handler can do; the list below calls nothing else.
+trait Handler: Sized + Clone + PartialEq + Serialize + DeserializeOwned + JsonSchema {
+    /// Reads what the settings point to (files, targets) and finds the mistakes that a parser cannot see.
+    /// Runs once, after `jobs.toml` was parsed and before anything runs; an empty answer is a promise that it can run.
+    fn check(&mut self, scope: &Scope<'_>) -> Vec<String> {
+        let _ = scope;
+        Vec::new()
+    }
+
+    /// One attempt.
+    async fn run(&self, ctx: Context) -> Ending;
+
+    /// The statements a database can prepare in advance, to find what is wrong before 08:00.
+    fn statements(&self, own: Dialect) -> Vec<Statement> {
+        let _ = own;
+        Vec::new()
+    }
+
+    /// The table of the team that this handler works on.
+    fn team_table() -> Option<&'static TeamTable> {
+        None
+    }
+}
+
+macro_rules! handlers {
+    ($($(#[$about:meta])* $name:ident as $variant:ident),+ $(,)?) => {
+        $(pub mod $name;)+
+
+        /// What a job does: a handler and its settings.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Work {
+            $($(#[$about])* $variant($name::Settings)),+
+        }
+
+        impl Work {
+            /// The keys that `run.<handler>` knows.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),+];
+
+            /// The key of this work's handler.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => stringify!($name)),+ }
+            }
+
+            /// Reads the settings under `run.<name>`. Unknown names and unknown settings are errors.
+            pub fn parse<'de, D: Deserializer<'de>>(name: &str, settings: D) -> Result<Self, D::Error> {
+                match name {
+                    $(stringify!($name) => $name::Settings::deserialize(settings).map(Self::$variant),)+
+                    later if LATER.contains(&later) => {
+                        Err(de::Error::custom(format_args!("handler {later:?} is not supported yet")))
+                    }
+                    unknown => Err(de::Error::unknown_variant(unknown, Self::NAMES)),
+                }
+            }
+
+            /// The JSON Schema of the settings under `run.<name>`; `None` for an unknown name.
+            pub fn schema(name: &str, generator: &mut SchemaGenerator) -> Option<Schema> {
+                match name {
+                    $(stringify!($name) => Some(generator.subschema_for::<$name::Settings>()),)+
+                    _ => None,
+                }
+            }
+
+            /// Reads files and targets and finds what a parser cannot see: one message per mistake, none = it can run.
+            /// Must be called once before `run`, `statements` and `canonical`.
+            pub fn check(&mut self, scope: &Scope<'_>) -> Vec<String> {
+                match self { $(Self::$variant(settings) => settings.check(scope)),+ }
+            }
+
+            /// One attempt. Panics and time-outs are the caller's to catch.
+            pub async fn run(&self, ctx: Context) -> Ending {
+                match self { $(Self::$variant(settings) => settings.run(ctx).await),+ }
+            }
+
+            /// Everything that decides what this work does, the text of SQL files included, in a stable form: for
+            /// hashing, never for showing, because it holds secrets.
+            pub fn canonical(&self) -> Value {
+                match self { $(Self::$variant(settings) => json!({ stringify!($name): settings })),+ }
+            }
+
+            /// Statements that `workers check` can prepare; `own` is what the daemon's own database speaks.
+            pub fn statements(&self, own: Dialect) -> Vec<Statement> {
+                match self { $(Self::$variant(settings) => settings.statements(own)),+ }
+            }
+
+            /// The team's table that this work needs; the handler creates or adopts it when it runs.
+            pub fn needs_tables(&self) -> Option<&'static TeamTable> {
+                match self { $(Self::$variant(_) => $name::Settings::team_table()),+ }
+            }
+        }
+    };
+}
+
+handlers! {
+    /// Calls an HTTP endpoint and judges its answer by content.
+    http as Http,
+    /// Runs SQL statements in one transaction.
+    sql as Sql,
+    /// Cools leads that stopped answering.
+    temperature_decay as TemperatureDecay,
+    /// Does nothing.
+    noop as Noop,
+}
+
+/// For a setting that a later release will know: it is refused, whatever its value.
+fn not_supported_yet<'de, D: Deserializer<'de>>(value: D) -> Result<(), D::Error> {
+    de::IgnoredAny::deserialize(value)?;
+    Err(de::Error::custom("not supported yet"))
+}

@@ -1,0 +1,130 @@
+//! `http`: calls an endpoint of the team's application and judges its answer by content.
+
+mod call;
+mod client;
+mod ending;
+mod exchange;
+mod expect;
+mod judge;
+mod retry_after;
+mod target;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use reqwest::Method;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use client::HttpClients;
+pub use expect::{Expect, Statuses};
+pub use target::{DEFAULT_TARGET, Target};
+
+use super::{Context, Done, Ending, Handler, Scope, not_supported_yet};
+use crate::domain::{duration::Length, run::Failure};
+use call::{Address, Call, checked_headers};
+
+/// Longest wait for a connection, name look-up and TLS included, unless told otherwise.
+const CONNECT_TIMEOUT: Length = Length(Duration::from_secs(5));
+
+/// Settings of `run.http`. Exactly one of `get`, `post`, `put`, `patch`, `delete` says where to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// A table under `[targets]`; `default` unless the call names a full URL.
+    pub target: Option<String>,
+    /// A path below the target's base URL, or a full URL.
+    pub get: Option<String>,
+    /// A path below the target's base URL, or a full URL.
+    pub post: Option<String>,
+    /// A path below the target's base URL, or a full URL.
+    pub put: Option<String>,
+    /// A path below the target's base URL, or a full URL.
+    pub patch: Option<String>,
+    /// A path below the target's base URL, or a full URL.
+    pub delete: Option<String>,
+    /// The JSON body; without it the payload of the run, when there is one.
+    pub json: Option<Value>,
+    /// Headers added to those of the target; the same name replaces.
+    pub headers: BTreeMap<String, String>,
+    /// Added to the query of the URL.
+    pub query: BTreeMap<String, Value>,
+    /// What a good answer looks like, beyond the rules of `judge`.
+    pub expect: Expect,
+    /// Bound of the whole call; the job's own `timeout` bounds it too.
+    pub timeout: Option<Length>,
+    /// Bound of name look-up, connection and TLS; 5 s.
+    pub connect_timeout: Option<Length>,
+    /// Where the number of items stands in the answer: a dotted path, such as `ciclo.processados`.
+    pub items: Option<String>,
+    /// `content` reads the answer; `status` trusts the status code.
+    pub judge: Judge,
+    #[serde(deserialize_with = "not_supported_yet", skip_serializing)]
+    #[schemars(skip)]
+    poll: (),
+}
+
+/// What decides whether a call went well.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Judge {
+    /// The status code and the words of the answer.
+    #[default]
+    Content,
+    /// The status code alone.
+    Status,
+}
+
+impl Settings {
+    /// The one method that is given, and its path or URL.
+    fn method_and_place(&self) -> Result<(Method, &str), String> {
+        let methods = [
+            (Method::GET, &self.get),
+            (Method::POST, &self.post),
+            (Method::PUT, &self.put),
+            (Method::PATCH, &self.patch),
+            (Method::DELETE, &self.delete),
+        ];
+        let mut given = methods.into_iter().filter_map(|(method, place)| Some((method, place.as_deref()?)));
+        match (given.next(), given.next()) {
+            (Some(one), None) => Ok(one),
+            (None, _) => Err("no address: give one of get, post, put, patch, delete".into()),
+            (Some((first, _)), Some((second, _))) => Err(format!(
+                "two addresses: {} and {}; a call has one",
+                first.as_str().to_ascii_lowercase(),
+                second.as_str().to_ascii_lowercase()
+            )),
+        }
+    }
+}
+
+impl Handler for Settings {
+    fn check(&mut self, scope: &Scope<'_>) -> Vec<String> {
+        let mut errors: Vec<String> = Address::find(self, scope.targets).err().into_iter().collect();
+        errors.extend(checked_headers(&self.headers).err().unwrap_or_default());
+        if self.get.is_some() && self.json.is_some() {
+            errors.push("get takes no json".into());
+        }
+        if self.items.as_ref().is_some_and(|path| path.split('.').any(str::is_empty)) {
+            errors.push("items has an empty part; write a dotted path such as stats.processados".into());
+        }
+        errors
+    }
+
+    async fn run(&self, ctx: Context) -> Ending {
+        let call = Call::new(self, &ctx).map_err(|error| Failure::permanent(error).before_effect())?;
+        let client = ctx.tools.http.client(call.connect_timeout);
+        let client = client.map_err(|error| Failure::retry(format!("no http client: {error}")).before_effect())?;
+        // Cancellation is not looked at: an answer that comes before the attempt is aborted saves the work from being
+        // in doubt, and the other side goes on working anyway.
+        let exchange = exchange::exchange(&client, &call, ctx.now);
+        let answer = match call.timeout {
+            Some(limit) => tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
+                let limit = Length(limit);
+                Err(Failure::retry(format!("{}: no whole answer within {limit}", call.shown())))
+            }),
+            None => exchange.await,
+        }?;
+        ending::ending(self, &answer, &call.shown()).map(Done::Report)
+    }
+}

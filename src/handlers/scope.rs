@@ -1,0 +1,15 @@
+//! What a work may look at while it is checked.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::http::Target;
+
+/// The `[targets.*]` of a job table, by name. The job table adds `default` from `APP_URL` when the file has none.
+pub type Targets = BTreeMap<String, Target>;
+
+/// The surroundings of a job in its file.
+pub struct Scope<'a> {
+    pub targets: &'a Targets,
+    /// The folder of jobs.toml: relative paths start here.
+    pub folder: &'a Path,
+}
