@@ -29,17 +29,20 @@ const WIDEST_SHIFT: i64 = 2 * 86_400;
 /// Where distributions keep compiled zone data.
 const SYSTEM_FOLDER: &str = "/usr/share/zoneinfo";
 
-static CHOSEN: OnceLock<ZoneData> = OnceLock::new();
+/// Names that are no places: `right` files count leap seconds, which Unix time does not; `posix` ones double the plain.
+const ODD: [&str; 4] = ["posix", "right", "localtime", "Factory"];
+
+static CHOSEN: OnceLock<Source> = OnceLock::new();
 
 /// A source of zones, with its IANA version such as `2026e`.
-struct ZoneData {
+struct Source {
     database: TimeZoneDatabase,
     version: Arc<str>,
     /// Each zone is read and fingerprinted once, however many jobs name it.
     known: Mutex<HashMap<String, Zone>>,
 }
 
-impl ZoneData {
+impl Source {
     fn bundled() -> Self {
         Self::new(TimeZoneDatabase::bundled(), bundled_version())
     }
@@ -60,7 +63,7 @@ pub fn bundled_version() -> &'static str {
 
 /// The version of the data in use.
 pub fn version() -> &'static str {
-    &ZoneData::current().version
+    &Source::current().version
 }
 
 /// The version that the first line of a system's `tzdata.zi` names (`# version 2025b`).
@@ -77,7 +80,7 @@ pub fn choose(system_version: Option<&str>) -> &'static str {
         let age = |version: &str| (version.len(), version.to_owned());
         let newer = system_version.filter(|version| is_version(version) && age(bundled_version()) < age(version));
         let system = newer.and_then(|version| Some((TimeZoneDatabase::from_dir(SYSTEM_FOLDER).ok()?, version)));
-        system.map_or_else(ZoneData::bundled, |(database, version)| ZoneData::new(database, version))
+        system.map_or_else(Source::bundled, |(database, version)| Source::new(database, version))
     };
     &CHOSEN.get_or_init(chosen).version
 }
@@ -124,7 +127,7 @@ impl Zone {
 
     /// A zone by its IANA name, in any case. The error names the nearest zones.
     pub fn parse(name: &str) -> Result<Self, ScheduleError> {
-        let data = ZoneData::current();
+        let data = Source::current();
         let mut known = data.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(zone) = known.get(name) {
             return Ok(zone.clone());
@@ -134,8 +137,7 @@ impl Zone {
         Ok(zone)
     }
 
-    fn read(data: &ZoneData, name: &str) -> Result<Self, ScheduleError> {
-        // The `right` files count leap seconds, which Unix time does not; `posix` files double the plain ones.
+    fn read(data: &Source, name: &str) -> Result<Self, ScheduleError> {
         let plain =
             !name.is_empty() && !["posix", "right", "localtime", "Factory"].iter().any(|word| name.starts_with(word));
         let of = |database: &TimeZoneDatabase| database.get(name).ok().filter(|_| plain);
@@ -252,7 +254,7 @@ fn nearest(name: &str) -> Vec<String> {
     let zones = TimeZoneDatabase::bundled();
     let mut scored: Vec<_> =
         zones.available().map(|zone| (likeness(zone.as_str()), zone.as_str().to_owned())).collect();
-    scored.retain(|(score, _)| ALIKE < *score);
+    scored.retain(|(score, zone)| ALIKE < *score && !ODD.contains(&zone.as_str()));
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     scored.into_iter().take(SHOWN).map(|(_, zone)| format!("`{zone}`")).collect()
 }
