@@ -4,9 +4,6 @@ use std::{fs, path::Path};
 
 use super::source::{Finding, Source};
 
-/// Files of the room that are no handlers: its door, and what every handler is given.
-const NO_HANDLERS: [&str; 2] = ["mod", "context"];
-
 /// A first line that is not `//!`, or says nothing.
 pub fn unsaid_purpose(source: &Source) -> Option<Finding> {
     let first = source.text.lines().next().unwrap_or_default();
@@ -17,25 +14,28 @@ pub fn unsaid_purpose(source: &Source) -> Option<Finding> {
     }
 }
 
-/// Handlers without a line that begins with their name in a heading, a table or a list of docs/handlers.md.
-///
-/// A file `http_judge.rs` beside `http.rs` is a part of `http`.
-pub fn undocumented_handlers(sources: &[Source], page: &str) -> Vec<Finding> {
-    let files: Vec<&Source> = sources.iter().filter(|source| source.folder() == "src/handlers").collect();
-    let is_part = |source: &Source| {
-        files.iter().any(|whole| source.stem().strip_prefix(whole.stem()).is_some_and(|rest| rest.starts_with('_')))
+/// Handlers of the list in src/handlers/mod.rs without a line that begins with their name in a heading, a table or a
+/// list of docs/handlers.md.
+pub fn undocumented_handlers(list: &Source, page: &str) -> Vec<Finding> {
+    let unsaid = handlers(list).into_iter().filter(|(handler, _)| !page.lines().any(|line| introduces(line, handler)));
+    unsaid.map(|(handler, line)| list.finding(line, format!("{handler} has no line in docs/handlers.md"))).collect()
+}
+
+/// The names in `handlers! { name as Variant, ... }`, with their lines.
+pub fn handlers(list: &Source) -> Vec<(&str, usize)> {
+    let Some(begin) = list.find(&["handlers", "!", "{"]).first().copied() else {
+        return Vec::new();
     };
-    let handlers = files.iter().filter(|source| !NO_HANDLERS.contains(&source.stem()) && !is_part(source));
-    let unsaid = handlers.filter(|source| !page.lines().any(|line| introduces(line, source.stem())));
-    unsaid
-        .map(|source| source.finding(1, format!("handler {} has no line in docs/handlers.md", source.stem())))
-        .collect()
+    let inside = list.tokens[begin..].iter().take_while(|token| token.text != "}").filter(|token| !token.in_attribute);
+    let inside: Vec<_> = inside.collect();
+    let named = inside.windows(2).filter(|pair| pair[1].text == "as");
+    named.map(|pair| (pair[0].text.as_str(), pair[0].line)).collect()
 }
 
 fn introduces(line: &str, handler: &str) -> bool {
     let line = line.trim_start_matches(['#', '|', '-', '*', ' ']);
-    let name = line.trim_start_matches('`').trim_start_matches("run.");
-    line.starts_with('`') && name.strip_prefix(handler).is_some_and(|rest| rest.starts_with(['`', ' ']))
+    let name = line.strip_prefix('`').map(|name| name.strip_prefix("run.").unwrap_or(name));
+    name.and_then(|name| name.strip_prefix(handler)).is_some_and(|rest| rest.starts_with(['`', ' ']))
 }
 
 /// A document of the repository; empty when it is not there, so that everything it should say is missing.
