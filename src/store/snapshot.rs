@@ -106,7 +106,12 @@ statements! {
 
 impl Store {
     /// One look at all jobs, in one snapshot of the database.
-    pub async fn figures(session: &mut Session<'_>, now: DateTime<Utc>) -> Result<Figures> {
+    pub async fn figures(&self, now: DateTime<Utc>) -> Result<Figures> {
+        self.read(move |session| Box::pin(figures(session, now))).await
+    }
+}
+
+async fn figures(session: &mut Session<'_>, now: DateTime<Utc>) -> Result<Figures> {
     let (newest, window) = match session.kind() {
         Kind::Postgres => (&NEWEST_POSTGRES, &WINDOW_POSTGRES),
         Kind::Sqlite => (&NEWEST_SQLITE, &WINDOW_SQLITE),
