@@ -18,12 +18,12 @@ use tidy::{
 };
 
 /// Who may import whom (spec 2, Arrows). A room may always import itself; a room that is not here may not exist.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("main", &["cli"]),
-    ("cli", &["serve", "config", "job_table", "store", "engine", "domain", "clock"]),
+    ("cli", &["serve", "config", "job_table", "store", "engine", "logs", "domain", "clock"]),
     (
         "serve",
-        &["http", "engine", "job_table", "handlers", "store", "metrics", "outbound", "clock", "config", "domain"],
+        &["http", "engine", "job_table", "handlers", "store", "metrics", "outbound", "logs", "clock", "config", "domain"],
     ),
     ("http", &["store", "job_table", "metrics", "domain", "clock"]),
     ("engine", &["store", "job_table", "handlers", "metrics", "domain", "clock"]),
@@ -32,6 +32,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("store", &["domain"]),
     ("metrics", &["domain"]),
     ("outbound", &["domain", "clock"]),
+    ("logs", &["clock"]),
     ("clock", &[]),
     ("config", &[]),
     ("domain", &[]),

@@ -244,3 +244,6 @@ fn time_delta(wait: Duration) -> TimeDelta {
 fn count(items: u64) -> i64 {
     i64::try_from(items).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

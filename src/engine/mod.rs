@@ -7,17 +7,21 @@ pub mod attempt;
 pub mod settler;
 pub mod lease;
 pub mod chores;
-pub mod ticker;
+pub mod observe;
 pub mod loops;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
@@ -82,6 +86,8 @@ pub struct Engine {
     pub running: Running,
     pub status: Status,
     pub wake: Wake,
+    /// Tells handlers that the process is stopping: begin nothing more, end well.
+    pub draining: CancellationToken,
     /// Attempts hand their ends to the settler.
     pub settlements: mpsc::UnboundedSender<Finished>,
     /// Handlers have a runtime of their own: one that blocks its thread stops no planner and no health.
@@ -121,7 +127,10 @@ pub struct Wake {
 
 /// How the loops fare; health reads it, nobody decides by it.
 #[derive(Default)]
-pub struct Status(Mutex<Condition>);
+pub struct Status {
+    condition: Mutex<Condition>,
+    settled: AtomicBool,
+}
 
 #[derive(Debug, Clone, Default)]
 pub struct Condition {
@@ -147,11 +156,21 @@ pub struct Condition {
 
 impl Status {
     pub fn get(&self) -> Condition {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A run was settled: the figures of the database are old.
+    pub fn settled(&self) {
+        self.settled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a run was settled since this was last asked.
+    pub fn take_settled(&self) -> bool {
+        self.settled.swap(false, Ordering::Relaxed)
     }
 
     pub fn change(&self, change: impl FnOnce(&mut Condition)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.condition.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -169,6 +188,7 @@ impl Engine {
             running: Running::new(replica),
             status: Status::default(),
             wake: Wake::default(),
+            draining: CancellationToken::new(),
             settlements,
             handlers: parts.handlers,
             tools: parts.tools,
@@ -212,6 +232,10 @@ impl Engine {
     pub fn fail_for_good(&self, why: String) {
         self.status.change(|condition| condition.fatal = Some(why));
         self.wake.fatal.notify_one();
+    }
+
+    pub fn table_hash(&self) -> &str {
+        &self.table.hash
     }
 
     /// Slots of the lane that are free now.

@@ -116,7 +116,9 @@ impl Planner {
             self.look_again(name, now + FOREIGN_WAIT);
         }
         for row in &planned.recorded {
-            self.engine.metrics.recorded(row);
+            if let Some(reason) = row.skipped {
+                self.engine.metrics.skipped(&row.job, reason, row.covers);
+            }
             let replaces = |job: &Arc<Job>| job.policy.overlap == Overlap::Replace;
             if self.engine.table.job(&row.job).is_some_and(replaces) {
                 // The renewal brings the cancel flag home; the new run should not wait ten seconds for it.

@@ -2,13 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time};
+use tokio::{
+    sync::{Mutex, mpsc},
+    time,
+};
 use tracing::{error, info, warn};
 
 use super::Engine;
 use crate::{
     domain::{
-        run::{Lease, Run},
+        run::{Lease, Reason, Run},
         settle::{Next, Settlement},
     },
     store::Settled,
@@ -28,8 +31,9 @@ pub struct Finished {
     pub run: Arc<Run>,
 }
 
-/// Reads the channel until it is closed and empty.
-pub async fn run(engine: Arc<Engine>, mut finished: mpsc::UnboundedReceiver<Finished>) {
+/// Reads the channel until it is closed and empty. Shared, so that a settler that died leaves it to the next one.
+pub async fn run(engine: Arc<Engine>, finished: Arc<Mutex<mpsc::UnboundedReceiver<Finished>>>) {
+    let mut finished = finished.lock().await;
     while let Some(first) = finished.recv().await {
         let mut batch = vec![first];
         let gathered_at = time::Instant::now() + GATHER;
@@ -72,8 +76,12 @@ pub fn note(engine: &Engine, run: &Run, settlement: &Settlement, settled: &Settl
         warn!(component = "scheduler", job_name = %run.job, run_id = %run.id, "result came late: its lease was gone");
         return;
     }
-    let duration_ms = run.started_at.map_or(0, |started| (engine.clock.now() - started).num_milliseconds());
-    engine.metrics.settled(run, settlement, duration_ms);
+    let now = engine.clock.now();
+    let gated = matches!(settlement.next, Next::Finish { reason: Some(Reason::Gate), .. });
+    let took = run.started_at.filter(|_| !gated).and_then(|started| (now - started).to_std().ok());
+    let duration_ms = took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+    engine.metrics.settled(run, settlement, took, now);
+    engine.status.settled();
     let failed = settlement.error.as_deref().unwrap_or_default();
     match &settlement.next {
         Next::Finish { outcome, reason } if outcome.is_failure() => error!(

@@ -116,6 +116,11 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// The line, from 1, on which a byte stands.
+    pub fn line_of(&self, at: usize) -> usize {
+        self.line_starts.partition_point(|begin| *begin <= at)
+    }
+
     /// The span of `part` of a text value that stands at `span` of the file; the whole value when escapes or
     /// variables make the two differ.
     pub fn inside(&self, span: Range<usize>, value: &str, part: Range<usize>) -> Range<usize> {

@@ -29,17 +29,20 @@ const WIDEST_SHIFT: i64 = 2 * 86_400;
 /// Where distributions keep compiled zone data.
 const SYSTEM_FOLDER: &str = "/usr/share/zoneinfo";
 
-static CHOSEN: OnceLock<ZoneData> = OnceLock::new();
+/// Names that are no places: `right` files count leap seconds, which Unix time does not; `posix` ones double the plain.
+const ODD: [&str; 4] = ["posix", "right", "localtime", "Factory"];
+
+static CHOSEN: OnceLock<Source> = OnceLock::new();
 
 /// A source of zones, with its IANA version such as `2026e`.
-struct ZoneData {
+struct Source {
     database: TimeZoneDatabase,
     version: Arc<str>,
     /// Each zone is read and fingerprinted once, however many jobs name it.
     known: Mutex<HashMap<String, Zone>>,
 }
 
-impl ZoneData {
+impl Source {
     fn bundled() -> Self {
         Self::new(TimeZoneDatabase::bundled(), bundled_version())
     }
@@ -60,7 +63,7 @@ pub fn bundled_version() -> &'static str {
 
 /// The version of the data in use.
 pub fn version() -> &'static str {
-    &ZoneData::current().version
+    &Source::current().version
 }
 
 /// The version that the first line of a system's `tzdata.zi` names (`# version 2025b`).
@@ -77,7 +80,7 @@ pub fn choose(system_version: Option<&str>) -> &'static str {
         let age = |version: &str| (version.len(), version.to_owned());
         let newer = system_version.filter(|version| is_version(version) && age(bundled_version()) < age(version));
         let system = newer.and_then(|version| Some((TimeZoneDatabase::from_dir(SYSTEM_FOLDER).ok()?, version)));
-        system.map_or_else(ZoneData::bundled, |(database, version)| ZoneData::new(database, version))
+        system.map_or_else(Source::bundled, |(database, version)| Source::new(database, version))
     };
     &CHOSEN.get_or_init(chosen).version
 }
@@ -94,7 +97,8 @@ pub struct Zone(Arc<Inner>);
 struct Inner {
     name: String,
     rules: TimeZone,
-    fingerprint: String,
+    /// Made when first asked for.
+    fingerprint: OnceLock<String>,
     version: Arc<str>,
 }
 
@@ -107,6 +111,15 @@ pub struct Stretch {
     pub end: i64,
 }
 
+/// A change of the distance from UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shift {
+    /// The first instant with the new offset, in Unix seconds.
+    pub at: i64,
+    pub before: i64,
+    pub after: i64,
+}
+
 impl Zone {
     pub fn utc() -> Self {
         Self::parse("UTC").expect("the bundled data have UTC")
@@ -114,7 +127,7 @@ impl Zone {
 
     /// A zone by its IANA name, in any case. The error names the nearest zones.
     pub fn parse(name: &str) -> Result<Self, ScheduleError> {
-        let data = ZoneData::current();
+        let data = Source::current();
         let mut known = data.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(zone) = known.get(name) {
             return Ok(zone.clone());
@@ -124,8 +137,7 @@ impl Zone {
         Ok(zone)
     }
 
-    fn read(data: &ZoneData, name: &str) -> Result<Self, ScheduleError> {
-        // The `right` files count leap seconds, which Unix time does not; `posix` files double the plain ones.
+    fn read(data: &Source, name: &str) -> Result<Self, ScheduleError> {
         let plain =
             !name.is_empty() && !["posix", "right", "localtime", "Factory"].iter().any(|word| name.starts_with(word));
         let of = |database: &TimeZoneDatabase| database.get(name).ok().filter(|_| plain);
@@ -134,7 +146,7 @@ impl Zone {
         let found = of(&data.database).map(|rules| (rules, data.version.clone()));
         let (rules, version) = found.or_else(bundled).ok_or_else(|| unknown(name))?;
         let name = rules.iana_name().unwrap_or(name).to_owned();
-        Ok(Self(Arc::new(Inner { name, fingerprint: fingerprint(&rules), rules, version })))
+        Ok(Self(Arc::new(Inner { name, rules, fingerprint: OnceLock::new(), version })))
     }
 
     /// Its IANA name.
@@ -154,7 +166,7 @@ impl Zone {
 
     /// Changes exactly when new data move a transition of this zone between 2020 and 2046.
     pub fn fingerprint(&self) -> &str {
-        &self.0.fingerprint
+        self.0.fingerprint.get_or_init(|| fingerprint(self))
     }
 
     /// The stretch that holds an instant in `START..END`.
@@ -170,6 +182,17 @@ impl Zone {
         let transitions = self.rules().preceding(timestamp(second + 1)).map(|t| t.timestamp().as_second());
         let near = transitions.take_while(|at| second - WIDEST_SHIFT < *at && START < *at);
         near.map(|at| at + self.offset_at(at - 1)).max().unwrap_or(i64::MIN)
+    }
+
+    /// The changes of offset in `from..before` (Unix seconds).
+    pub fn shifts(&self, from: i64, before: i64) -> Vec<Shift> {
+        let mut offset = self.offset_at(from - 1);
+        let following = self.rules().following(timestamp(from - 1)).map(|transition| {
+            let before = std::mem::replace(&mut offset, transition.offset().seconds().into());
+            Shift { at: transition.timestamp().as_second(), before, after: offset }
+        });
+        // A transition may change nothing but the abbreviation or the summer flag.
+        following.take_while(|shift| shift.at < before).filter(|shift| shift.before != shift.after).collect()
     }
 
     /// Local time minus UTC at an instant, in seconds.
@@ -194,22 +217,11 @@ fn timestamp(second: i64) -> Timestamp {
     Timestamp::from_second(second.clamp(START, END)).expect("years 1 to 9999 are within jiff's range")
 }
 
-fn fingerprint(rules: &TimeZone) -> String {
-    let mut hash = Sha256::new();
-    let mut offset = rules.to_offset(timestamp(WINDOW.0)).seconds();
-    hash.update(format!("{offset}"));
-    for transition in rules.following(timestamp(WINDOW.0)) {
-        let at = transition.timestamp().as_second();
-        if WINDOW.1 <= at {
-            break;
-        }
-        // A transition may change nothing but the abbreviation or the summer flag.
-        if offset != transition.offset().seconds() {
-            offset = transition.offset().seconds();
-            hash.update(format!(" {at} {offset}"));
-        }
-    }
-    super::hex(&hash.finalize())
+fn fingerprint(zone: &Zone) -> String {
+    let shifts = zone.shifts(WINDOW.0, WINDOW.1);
+    let moves = shifts.iter().map(|shift| format!("{} {}", shift.at, shift.after));
+    let text = [zone.offset_at(WINDOW.0 - 1).to_string()].into_iter().chain(moves).collect::<Vec<_>>().join("\n");
+    super::hex(&Sha256::digest(text))
 }
 
 fn unknown(name: &str) -> ScheduleError {
@@ -242,7 +254,7 @@ fn nearest(name: &str) -> Vec<String> {
     let zones = TimeZoneDatabase::bundled();
     let mut scored: Vec<_> =
         zones.available().map(|zone| (likeness(zone.as_str()), zone.as_str().to_owned())).collect();
-    scored.retain(|(score, _)| ALIKE < *score);
+    scored.retain(|(score, zone)| ALIKE < *score && !ODD.contains(&zone.as_str()));
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     scored.into_iter().take(SHOWN).map(|(_, zone)| format!("`{zone}`")).collect()
 }

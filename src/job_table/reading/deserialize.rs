@@ -1,6 +1,6 @@
 //! Reads types from the tree, so that each error knows its place and a filled-in text can be a number or a boolean.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use serde::{
     Deserializer,
@@ -27,11 +27,13 @@ pub struct Fault {
     path: Vec<Step>,
     /// It is the last key of the path that is wrong, not its value.
     on_key: bool,
+    /// It has been told when the file was read.
+    is_known: bool,
 }
 
 impl Fault {
     fn new(code: Code, message: String, help: Option<String>) -> Self {
-        Self { code, message, help, path: Vec::new(), on_key: false }
+        Self { code, message, help, path: Vec::new(), on_key: false, is_known: false }
     }
 
     fn below(mut self, step: Step) -> Self {
@@ -61,11 +63,11 @@ impl de::Error for Fault {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(Code::WrongType, format!("expected {expected}, found {}", in_words(&found)), None)
+        Self::new(Code::WrongType, format!("expected {}, found {}", wanted(expected), in_words(&found)), None)
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(Code::BadValue, format!("expected {expected}, found {}", in_words(&found)), None)
+        Self::new(Code::BadValue, format!("expected {}, found {}", wanted(expected), in_words(&found)), None)
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -79,6 +81,20 @@ impl de::Error for Fault {
 
     fn missing_field(field: &'static str) -> Self {
         Self::new(Code::MissingKey, format!("the key `{field}` is missing"), None)
+    }
+}
+
+/// What a type expects, without the names of Rust types.
+fn wanted(expected: &dyn de::Expected) -> String {
+    match expected.to_string().as_str() {
+        "f32" | "f64" => "a number".into(),
+        "u8" | "u16" | "u32" | "u64" => "a whole number of 0 or more".into(),
+        "i8" | "i16" | "i32" | "i64" => "a whole number".into(),
+        "a string" => "a text".into(),
+        "a sequence" => "an array".into(),
+        "a map" => "a table".into(),
+        other if other.starts_with("struct ") => "a table".into(),
+        other => other.into(),
     }
 }
 
@@ -102,6 +118,11 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// Tells a problem at a place of the file.
+    pub fn tell(&mut self, code: Code, span: Range<usize>, message: impl Into<String>, help: Option<String>) {
+        self.problems.push(self.source.problem(code, span, message).with_some_help(help));
+    }
+
     /// Reads a value with `read`. Each thing that cannot be read is told, taken out of the node, and the reading
     /// begins again, so that one pass tells all. `None` = something was wrong and nothing can be made of the rest.
     pub fn read<T>(&mut self, node: &mut Node, read: impl Fn(&Node) -> Result<T, Fault>) -> Option<T> {
@@ -113,9 +134,10 @@ impl Reader<'_> {
             };
             let path: Vec<Step> = fault.path.iter().rev().cloned().collect();
             // A key that is missing only because it was just taken out has been told already.
-            if fault.code != Code::MissingKey || !mended.contains(&path) {
+            let is_consequence = fault.code == Code::MissingKey && mended.contains(&path);
+            if !fault.is_known && !is_consequence {
                 let span = node.place(&path, fault.on_key);
-                self.problems.push(self.source.problem(fault.code, span, fault.message).with_some_help(fault.help));
+                self.tell(fault.code, span, node.hide_secret(&path, fault.message), fault.help);
             }
             if !node.remove(&path) {
                 return None;
@@ -170,6 +192,7 @@ impl<'de> Deserializer<'de> for &'de Node {
                 format!("the bare date or time {moment} is not taken here"),
                 Some(format!("put it in quotes: \"{moment}\"")),
             )),
+            Value::Broken => Err(Fault { is_known: true, ..Fault::new(Code::Syntax, String::new(), None) }),
             Value::Array(items) => {
                 let mut walk = ItemWalk { items, index: 0 };
                 visitor.visit_seq(&mut walk)
@@ -200,6 +223,19 @@ impl<'de> Deserializer<'de> for &'de Node {
         visitor.visit_newtype_struct(self)
     }
 
+    /// Only a table is one; serde would take an array as well.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        match &self.value {
+            Value::Array(_) => Err(de::Error::invalid_type(Unexpected::Seq, &"a table")),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -214,7 +250,7 @@ impl<'de> Deserializer<'de> for &'de Node {
     }
 
     forward_to_deserialize_any! {
-        i128 u128 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
+        i128 u128 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map identifier
         ignored_any
     }
 }

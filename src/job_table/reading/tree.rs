@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use serde_json::{Map, Value as Json};
-use toml::de::{DeTable, DeValue};
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 /// A value and its place in the file.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,8 @@ pub enum Value {
     Boolean(bool),
     /// A bare TOML date or time, which no key takes.
     Moment(String),
+    /// Something was here, and what is wrong with it has been told.
+    Broken,
     Array(Vec<Node>),
     Table(Table),
 }
@@ -85,21 +87,21 @@ fn node_of(value: Spanned<DeValue<'_>>, complaints: &mut Vec<Complaint>) -> Node
         DeValue::Datetime(moment) => Value::Moment(moment.to_string()),
         DeValue::Array(items) => Value::Array(items.into_iter().map(|item| node_of(item, complaints)).collect()),
         DeValue::Table(table) => Value::Table(table_of(table, complaints)),
-        DeValue::Integer(digits) => {
-            Value::Integer(i64::from_str_radix(digits.as_str(), digits.radix()).unwrap_or_else(|_| {
-                complaints.push((span.clone(), format!("the number {digits} is too large")));
-                0
-            }))
-        }
-        DeValue::Float(digits) => Value::Float(match digits.as_str().parse::<f64>() {
-            Ok(number) if number.is_finite() => number,
-            _ => {
-                complaints.push((span.clone(), format!("the number {digits} is not finite")));
-                0.0
-            }
-        }),
+        DeValue::Integer(digits) => match i64::from_str_radix(digits.as_str(), digits.radix()) {
+            Ok(number) => Value::Integer(number),
+            Err(_) => broken(&span, format!("the number {digits} is too large"), complaints),
+        },
+        DeValue::Float(digits) => match digits.as_str().parse::<f64>() {
+            Ok(number) if number.is_finite() => Value::Float(number),
+            _ => broken(&span, format!("the number {digits} is not finite"), complaints),
+        },
     };
     Node { span, value }
+}
+
+fn broken(span: &Range<usize>, complaint: String, complaints: &mut Vec<Complaint>) -> Value {
+    complaints.push((span.clone(), complaint));
+    Value::Broken
 }
 
 impl Table {
@@ -111,15 +113,6 @@ impl Table {
     pub fn take(&mut self, key: &str) -> Option<Entry> {
         let index = self.entries.iter().position(|entry| entry.key == key)?;
         Some(self.entries.remove(index))
-    }
-
-    /// The table below a key; `None` when it is not there or not a table.
-    pub fn table_mut(&mut self, key: &str) -> Option<&mut Table> {
-        let entry = self.entries.iter_mut().find(|entry| entry.key == key)?;
-        match &mut entry.node.value {
-            Value::Table(table) => Some(table),
-            _ => None,
-        }
     }
 
     /// The resolved table as JSON; `masked` hides what came from variables under a key that looks secret.
@@ -138,11 +131,13 @@ impl Table {
 impl Node {
     pub fn to_json(&self, masked: bool) -> Json {
         match &self.value {
+            Value::Text(text) if masked && text.from_variables && holds_password(&text.text) => MASK.into(),
             Value::Text(text) => Json::String(text.text.clone()),
             Value::Integer(number) => (*number).into(),
             Value::Float(number) => (*number).into(),
             Value::Boolean(truth) => (*truth).into(),
             Value::Moment(moment) => Json::String(moment.clone()),
+            Value::Broken => Json::Null,
             Value::Array(items) => items.iter().map(|item| item.to_json(masked)).collect(),
             Value::Table(table) => table.to_json(masked),
         }
@@ -161,6 +156,28 @@ impl Node {
                 .into(),
             _ => self.to_json(true),
         }
+    }
+
+    /// The message without the secret that a path leads to.
+    pub fn hide_secret(&self, path: &[Step], message: String) -> String {
+        let is_secret = path.iter().any(|step| matches!(step, Step::Key(key) if looks_secret(key)));
+        match self.at(path) {
+            Some(Node { value: Value::Text(text), .. }) if text.from_variables && !text.text.is_empty() => {
+                match is_secret || holds_password(&text.text) {
+                    true => message.replace(&text.text, MASK),
+                    false => message,
+                }
+            }
+            _ => message,
+        }
+    }
+
+    fn at(&self, path: &[Step]) -> Option<&Node> {
+        path.iter().try_fold(self, |node, step| match (step, &node.value) {
+            (Step::Key(key), Value::Table(table)) => table.get(key).map(|entry| &entry.node),
+            (Step::Index(index), Value::Array(items)) => items.get(*index),
+            _ => None,
+        })
     }
 
     /// The place a path leads to: the span of the key when `on_key`, else of the value. A path that leads nowhere
@@ -216,16 +233,26 @@ impl Node {
 pub const MASK: &str = "***";
 
 /// Whether values under this key must not be shown.
-pub fn looks_secret(key: &str) -> bool {
+fn looks_secret(key: &str) -> bool {
+    const PARTS: [&str; 12] = [
+        "secret",
+        "token",
+        "password",
+        "passwd",
+        "senha",
+        "authorization",
+        "apikey",
+        "api_key",
+        "api-key",
+        "credential",
+        "cookie",
+        "webhook",
+    ];
     let key = key.to_ascii_lowercase();
-    ["secret", "token", "password", "passwd", "senha", "authorization", "apikey", "api_key", "api-key", "credential"]
-        .iter()
-        .any(|part| key.contains(part))
-        || key == "key"
-        || key.ends_with("_key")
-        || key.ends_with("-key")
-        || key == "url"
-        || key.ends_with("_url")
-        || key == "database"
-        || key == "cookie"
+    PARTS.iter().any(|part| key.contains(part)) || key == "key" || key.ends_with("_key") || key.ends_with("-key")
+}
+
+/// Whether a text is an address with a user and a password in it.
+fn holds_password(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')))
 }

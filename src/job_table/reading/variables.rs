@@ -16,16 +16,17 @@ struct Refusal {
     help: Option<String>,
 }
 
-/// Fills in all variables of a table; what cannot be filled in becomes a problem and is taken out of the table.
+/// Fills in all variables of a table; a value that cannot be filled in becomes a problem and is broken afterwards.
 pub fn fill(table: &mut Table, environment: &Environment, source: &Source<'_>, problems: &mut Vec<Problem>) {
-    table.entries.retain_mut(|entry| fill_node(&mut entry.node, environment, source, problems));
+    for entry in &mut table.entries {
+        fill_node(&mut entry.node, environment, source, problems);
+    }
 }
 
-/// False = the value is unusable.
-fn fill_node(node: &mut Node, environment: &Environment, source: &Source<'_>, problems: &mut Vec<Problem>) -> bool {
+fn fill_node(node: &mut Node, environment: &Environment, source: &Source<'_>, problems: &mut Vec<Problem>) {
     match &mut node.value {
         Value::Table(table) => fill(table, environment, source, problems),
-        Value::Array(items) => items.retain_mut(|item| fill_node(item, environment, source, problems)),
+        Value::Array(items) => items.iter_mut().for_each(|item| fill_node(item, environment, source, problems)),
         Value::Text(text) => match filled(&text.text, environment) {
             Ok(None) => {}
             Ok(Some((result, from_variables))) => {
@@ -35,12 +36,11 @@ fn fill_node(node: &mut Node, environment: &Environment, source: &Source<'_>, pr
             Err(refusal) => {
                 let span = source.inside(node.span.clone(), &text.text, refusal.part);
                 problems.push(source.problem(Code::Variable, span, refusal.message).with_some_help(refusal.help));
-                return false;
+                node.value = Value::Broken;
             }
         },
         _ => {}
     }
-    true
 }
 
 /// The text with its variables filled in and whether it had any; `None` = nothing to do.

@@ -1,17 +1,14 @@
 //! Cron expressions: croner reads them and knows their days; the wrapper says what we refuse and why.
 
+mod field;
+mod words;
+
 use std::sync::LazyLock;
 
-use croner::{
-    Cron,
-    parser::{CronParser, Seconds, Year},
-};
+use croner::parser::{CronParser, Seconds, Year};
 
-use super::{
-    ScheduleError,
-    calendar::Calendar,
-    field::{FIELDS, Field},
-};
+use super::{ScheduleError, calendar::Calendar};
+use field::{FIELDS, Field};
 
 /// Far above any expression that people write.
 const LONGEST: usize = 1024;
@@ -72,10 +69,16 @@ impl CronText {
         self.fields[2].starts_with('*')
     }
 
-    /// The days in words, by croner.
-    pub fn describe(&self) -> String {
-        let cron: Result<Cron, _> = PARSER.parse(&self.fields.join(" "));
-        cron.map(|cron| cron.describe()).unwrap_or_else(|_| self.text.clone())
+    /// The expression in words: `at 08:00 on Monday to Friday`.
+    pub fn words(&self) -> String {
+        words::words(&self.fields)
+    }
+
+    /// Whether both day fields are restricted and one of them begins with `*`, which other crons read as "both".
+    pub fn has_ambiguous_days(&self) -> bool {
+        let any = |field: &str| field == "*" || field == "?";
+        let [_, _, _, of_month, _, of_week] = &self.fields;
+        !any(of_month) && !any(of_week) && (of_month.starts_with('*') || of_week.starts_with('*'))
     }
 }
 

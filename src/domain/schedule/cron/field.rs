@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::ScheduleError;
+use crate::domain::schedule::ScheduleError;
 
 /// One of the six fields of a cron expression.
 #[derive(Debug, PartialEq)]
@@ -49,6 +49,10 @@ impl Field {
         for item in list.split(',') {
             self.check_item(item).map_err(|error| error.at(marked(item, at)))?;
             at += item.len() + 1;
+        }
+        if list != "*" && list.split(',').any(|item| item == "*") {
+            let error = self.error("has `*` beside other items").with_help("`*` alone is all of them");
+            return Err(error.at(start..start + text.len()));
         }
         // croner keeps one flag for both and forgets the plain one.
         let has = |word: &str| list.split(',').any(|item| item.eq_ignore_ascii_case(word));
