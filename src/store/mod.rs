@@ -6,6 +6,7 @@ mod error;
 mod ledger;
 mod row;
 mod session;
+mod snapshot;
 mod work;
 
 use std::{path::PathBuf, sync::Arc};
@@ -15,6 +16,7 @@ use chrono::{DateTime, Utc};
 pub use connect::{AppConnection, DaemonLock, Described, Migrated, MigrationStatus};
 pub use dialect::Kind;
 pub use ledger::{Activation, ActivateRequest, PlanRequest};
+pub use snapshot::Figures;
 
 use crate::domain::{
     job::{Job, JobName},
@@ -35,7 +37,7 @@ struct Inner {
 
 /// Every statement of ours, file by file; a test prepares each of them on both databases.
 fn statements() -> impl Iterator<Item = &'static dialect::Sql> {
-    ledger::STATEMENTS.iter().chain(work::STATEMENTS).copied().flatten()
+    ledger::STATEMENTS.iter().chain(work::STATEMENTS).chain(&[snapshot::STATEMENTS]).copied().flatten()
 }
 
 /// Why a verb did not do its work. A variant only where somebody branches on it.
