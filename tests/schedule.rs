@@ -5,6 +5,7 @@ mod schedule {
 
     mod changes;
     mod exact;
+    mod golden;
     mod properties;
     mod refused;
     mod zones;

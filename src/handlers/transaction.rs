@@ -23,10 +23,10 @@ pub(super) async fn in_own_database<F>(ctx: &Context, body: F) -> Ending
 where
     F: for<'a> FnOnce(&'a mut AppTx) -> Body<'a> + Send + 'static,
 {
-    let mut tx = ctx.begin().await?;
+    let mut tx = ctx.begin().await.map_err(Failure::before_effect)?;
     let ended = match &mut tx {
         AppTx::Postgres(postgres) => {
-            limit_statements(postgres, ctx.job.policy.timeout).await?;
+            limit_statements(postgres, ctx.job.policy.timeout).await.map_err(Failure::before_effect)?;
             body(&mut tx).await.map(|report| (report, tx))
         }
         AppTx::Sqlite(_) => in_sqlite(tx, body).await,

@@ -98,7 +98,7 @@ run_on!(on_postgres, PgConnection, bind_postgres, number_of_postgres);
 run_on!(on_sqlite, SqliteConnection, bind_sqlite, number_of_sqlite);
 
 /// How SQLite keeps an instant: text that its own date functions read and that sorts by time.
-pub(in crate::handlers) fn as_text(instant: DateTime<Utc>) -> String {
+fn as_text(instant: DateTime<Utc>) -> String {
     instant.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 

@@ -243,7 +243,10 @@ mod tests {
     #[test]
     fn what_cannot_share_a_transaction_is_refused() {
         for (source, message) in [
-            ("BEGIN; select 1", "line 1: \"begin\" is refused: the statements run in one transaction, which the daemon commits"),
+            (
+                "BEGIN; select 1",
+                "line 1: \"begin\" is refused: the statements run in one transaction, which the daemon commits",
+            ),
             ("start transaction", "line 1: \"start\" is refused"),
             ("select 1;\ncommit", "line 2: \"commit\" is refused"),
             ("end", "line 1: \"end\" is refused"),
@@ -268,7 +271,9 @@ mod tests {
         }
         let errors = compile("select ?", Dialect::Sqlite).expect_err("a bare placeholder");
         assert!(errors[0].contains("the parameter \"?\" is unknown"), "{errors:?}");
-        for allowed in ["set local work_mem = '1MB'", "select \"begin\"", "update t set vacuum = 1", "select 'concurrently'"] {
+        for allowed in
+            ["set local work_mem = '1MB'", "select \"begin\"", "update t set vacuum = 1", "select 'concurrently'"]
+        {
             assert!(compile(allowed, Dialect::Postgres).is_ok(), "{allowed}");
         }
     }
