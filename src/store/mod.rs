@@ -1,19 +1,47 @@
 //! The only room that knows our tables: verbs over SQLite and PostgreSQL.
 
+mod connect;
+mod dialect;
+mod error;
+mod ledger;
+mod row;
+mod session;
+mod snapshot;
+mod work;
+
 use std::{path::PathBuf, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+
+pub use connect::{AppConnection, DaemonLock, Described, Migrated, MigrationStatus};
+pub use dialect::Kind;
+pub use ledger::{Activation, ActivateRequest, PlanRequest};
+pub use snapshot::Figures;
 
 use crate::domain::{
     job::{Job, JobName},
-    ledger::{Account, Entry, Epoch},
-    run::{Fence, Lease, Outcome, Reason, ReplicaId, Run, RunId, State, Trigger},
-    settle::Settlement,
+    ledger::Account,
+    run::{Fence, Lease, Reason, ReplicaId, Run, RunId, Trigger},
 };
 
+/// The ledger: every verb is one transaction. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    book: Arc<dialect::Book>,
+    database: connect::Database,
+}
+
+/// Every statement of ours, file by file; a test prepares each of them on both databases.
+fn statements() -> impl Iterator<Item = &'static dialect::Sql> {
+    ledger::STATEMENTS.iter().chain(work::STATEMENTS).chain(&[snapshot::STATEMENTS]).copied().flatten()
+}
+
 /// Why a verb did not do its work. A variant only where somebody branches on it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// No answer: connect, time-out, connection lost, server shutting down. Nothing is known about the last write.
     #[error("database unreachable: {0}")]
@@ -35,6 +63,9 @@ pub enum StoreError {
     /// The database refused the data of one row.
     #[error("{0}")]
     Refused(String),
+    /// Another transaction came in between and nothing was done. Verbs try again; it never leaves them.
+    #[error("{0}")]
+    Contended(String),
     #[error("{0}")]
     Other(String),
 }
@@ -116,6 +147,8 @@ pub enum Settled {
     Late,
     /// The database refused the result; settled as `error: not_storable` instead.
     NotStorable(String),
+    /// The commit of a handler's transaction did not happen: the run is due again, or `unknown` when `at_most_once`.
+    Undone,
 }
 
 /// What a renewal found running in this replica's name.
@@ -124,6 +157,8 @@ pub struct Held {
     pub run: RunId,
     pub fence: Fence,
     pub cancel_requested: bool,
+    /// Why it shall end: a person's word (`operator`) or a newer instant (`replaced`).
+    pub cancel_reason: Option<Reason>,
 }
 
 /// A replica as others see it.
