@@ -4,6 +4,7 @@ mod schedule {
     pub mod oracle;
 
     mod changes;
+    mod commands;
     mod exact;
     mod golden;
     mod properties;

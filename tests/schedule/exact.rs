@@ -179,7 +179,7 @@ fn a_text_that_is_no_schedule_is_refused_in_words() {
     let bad = [
         "",
         "every",
-        "every 30",
+        "every 30x",
         "every 5y",
         "cron",
         "cron x",
