@@ -77,6 +77,8 @@ pub struct Config {
     pub read_tokens: Vec<String>,
     pub metrics_public: bool,
     pub database_url: String,
+    /// `WORKERS_DATA_DIR`, else the working directory: where relative SQLite paths start.
+    pub data_dir: PathBuf,
     /// For migrations and LISTEN; `None` = the database URL does.
     pub direct_url: Option<String>,
     pub schema: String,

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{Ipv6Addr, SocketAddr},
-    path::Path,
     time::Duration,
 };
 
@@ -204,14 +203,12 @@ impl Resolved {
         text.parse().unwrap_or(derived)
     }
 
-    /// Without a URL the database is a SQLite file in the data folder, else in the working directory.
+    /// Without a URL the database is a SQLite file in the data folder, which is the working directory unless given.
     fn database(&mut self, surroundings: &Surroundings) {
-        let (folder, why) = match self.text("data_dir") {
-            Some(folder) => (Path::new(&folder).to_path_buf(), "workers.db in WORKERS_DATA_DIR"),
-            None => (surroundings.working_directory.clone(), "workers.db in the working directory"),
-        };
-        let url = format!("sqlite:{}", folder.join("workers.db").display());
-        self.values.entry("database.url").or_insert((url, Origin::Surroundings(why)));
+        let folder = surroundings.working_directory.display().to_string();
+        self.values.entry("data_dir").or_insert((folder, Origin::Surroundings("working directory")));
+        let url = ("sqlite://workers.db".into(), Origin::Surroundings("workers.db in data_dir"));
+        self.values.entry("database.url").or_insert(url);
     }
 
     fn into_config(self, mode: Mode, listen: SocketAddr, surroundings: &Surroundings) -> Config {
@@ -224,6 +221,7 @@ impl Resolved {
             read_tokens: self.list("server.read_token"),
             metrics_public: self.is_true("server.metrics_public"),
             database_url: text("database.url"),
+            data_dir: text("data_dir").into(),
             direct_url: self.text("database.direct_url"),
             schema: text("database.schema"),
             pool_min: number("database.pool_min") as u32,

@@ -28,7 +28,7 @@ fn without_anything_set_the_built_in_values_hold() {
     let config = resolved(&[]);
 
     assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
-    assert_eq!(config.database_url, "sqlite:/srv/app/workers.db");
+    assert_eq!((config.database_url.as_str(), config.data_dir), ("sqlite://workers.db", "/srv/app".into()));
     assert_eq!((config.pool_min, config.pool_max, config.schema.as_str()), (1, 5, "workers"));
     assert_eq!((config.concurrency, config.scheduled), (4, 64));
     assert_eq!(config.shutdown_grace, Duration::from_secs(8));
