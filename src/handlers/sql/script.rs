@@ -41,7 +41,7 @@ pub(super) struct Prepared {
     pub line: u64,
     /// It reads (`select`, `with`, `values`): the number in the first column of its first row counts its items.
     pub is_query: bool,
-    /// It has a word that changes rows (`insert`, `update`, `delete`, `merge`).
+    /// It has a word that changes rows (`insert`, `update`, `delete`, `merge`, `replace`).
     pub changes: bool,
 }
 
@@ -149,7 +149,7 @@ fn bind(piece: &[TokenWithSpan], cursor: &mut Cursor<'_>, span: (Location, Locat
     text.push_str(cursor.skip_to(end));
     let words: Vec<String> = piece.iter().filter_map(|token| bare_word(&token.token)).collect();
     let is_query = words.first().is_some_and(|word| ["select", "with", "values"].contains(&word.as_str()));
-    let changes = words.iter().any(|word| ["insert", "update", "delete", "merge"].contains(&word.as_str()));
+    let changes = words.iter().any(|word| ["insert", "update", "delete", "merge", "replace"].contains(&word.as_str()));
     Ok(Prepared { text, parameters, line: start.line, is_query, changes })
 }
 
