@@ -1,22 +1,26 @@
 //! The command line: one file per command family; it prints and never decides.
 
 pub mod output;
+mod load;
 mod books;
 mod start;
 mod jobs;
 mod runs;
 mod ledger;
+mod schedule;
 mod status;
 mod migrate;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{net::Ipv4Addr, path::PathBuf, process::ExitCode};
 
-use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap::{Parser, Subcommand, error::ErrorKind};
 use serde_json::json;
 
-use crate::store::StoreError;
+use crate::{clock::Clock, config::Flags, serve, store::StoreError};
 use books::Books;
-use output::{Exit, Output, Stop};
+use load::{Loaded, flags, load, settings};
+use output::{Exit, Output, Stop, line};
+use schedule::Mistake;
 
 /// On the dot: runs the jobs of jobs.toml, and keeps a ledger of every due instant.
 #[derive(Debug, Parser)]
@@ -40,6 +44,10 @@ enum Command {
     Start(start::StartArguments),
     /// Run one job's worker alone, beside a daemon or without one
     Run(start::RunArguments),
+    /// What an expression means and when it fires
+    Explain(schedule::ExplainArguments),
+    /// The next firings of the jobs, or of an expression
+    Next(schedule::NextArguments),
     /// List, show, pause, resume or rewind jobs
     #[command(subcommand)]
     Jobs(jobs::Jobs),
@@ -61,6 +69,92 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+impl Arguments {
+    async fn act(self) -> anyhow::Result<Exit> {
+        let Self { config, output, start, command } = self;
+        let flags = flags(config);
+        let command = match command {
+            None => Command::Start(start),
+            // `workers --only a runs list` cannot mean anything.
+            Some(_) if start != start::StartArguments::default() => {
+                return Err(Stop::new(Exit::Usage, "--only, --except and --no-schedule belong to `start`").into());
+            }
+            Some(command) => command,
+        };
+        match command {
+            Command::Start(arguments) => start::start(load(&flags)?, arguments).await,
+            Command::Run(arguments) => start::run(load(&flags)?, arguments).await,
+            Command::Explain(arguments) => explain(&arguments, output),
+            Command::Next(arguments) => next(&arguments, &flags, output),
+            Command::Jobs(command) => jobs::jobs(&books(&flags).await?, command, output).await,
+            Command::Runs(command) => runs::runs(&books(&flags).await?, command, output).await,
+            Command::Ledger(arguments) => ledger::ledger(&books(&flags).await?, &arguments, output).await,
+            Command::Status(at) => status::status(output, &base(at, &flags)?).await,
+            Command::Health(arguments) => status::health(&arguments, &base(arguments.at.clone(), &flags)?).await,
+            Command::Migrate(command) => {
+                migrate::migrate(command, &serve::database(&settings(&flags)?), output).await
+            }
+            Command::Version { json } => version(json),
+        }
+    }
+}
+
+/// The job table beside the open database.
+async fn books(flags: &Flags) -> anyhow::Result<Books> {
+    let Loaded { config, table } = load(flags)?;
+    Books::open(table, &serve::database(&config)).await
+}
+
+/// Where the service answers: as told, else where the settings let it listen.
+fn base(at: status::At, flags: &Flags) -> Result<String, Stop> {
+    if let Some(url) = at.url {
+        return Ok(url);
+    }
+    let mut listen = settings(flags)?.listen;
+    if listen.ip().is_unspecified() {
+        listen.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    Ok(format!("http://{listen}"))
+}
+
+fn explain(arguments: &schedule::ExplainArguments, output: Output) -> anyhow::Result<Exit> {
+    let explanation = schedule::explain(arguments, Clock::system().now()).map_err(stop)?;
+    match output {
+        Output::Table => line(&explanation.text())?,
+        Output::Json | Output::Jsonl => output.thing(&explanation, &[])?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn next(arguments: &schedule::NextArguments, flags: &Flags, output: Output) -> anyhow::Result<Exit> {
+    let table = if arguments.needs_table() { Some(load(flags)?.table) } else { None };
+    let firings = schedule::next(arguments, Clock::system().now(), table.as_deref()).map_err(stop)?;
+    match output {
+        Output::Table => line(&schedule::next_text(&firings))?,
+        Output::Json | Output::Jsonl => output.list(schedule::next_json(&firings).as_array().map_or(&[], Vec::as_slice), &[])?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn stop(mistake: Mistake) -> Stop {
+    let exit = match mistake {
+        Mistake::Usage(_) => Exit::Usage,
+        Mistake::UnknownJob(_) => Exit::NotFound,
+    };
+    Stop::new(exit, mistake.to_string())
+}
+
+fn version(json: bool) -> anyhow::Result<Exit> {
+    let version = env!("CARGO_PKG_VERSION");
+    let revision = option_env!("WORKERS_REVISION").unwrap_or_default();
+    if json {
+        Output::Jsonl.thing(&json!({ "version": version, "revision": revision }), &[])?;
+    } else {
+        line(format!("workers {version} {revision}").trim_end())?;
+    }
+    Ok(Exit::Ok)
 }
 
 /// Runs the command of this process.
@@ -104,6 +198,9 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
         if let Some(stop) = cause.downcast_ref::<Stop>() {
             return stop.exit;
+        }
+        if let Some(serve::ListenError::Taken(_)) = cause.downcast_ref() {
+            return Exit::Conflict;
         }
         if let Some(error) = cause.downcast_ref::<StoreError>() {
             return exit_of_store(error);
