@@ -4,7 +4,9 @@ mod schedule {
     pub mod oracle;
 
     mod changes;
+    mod commands;
     mod exact;
+    mod golden;
     mod properties;
     mod refused;
     mod zones;

@@ -1,6 +1,7 @@
 //! What jobs can do: one file each, one line in the list below.
 
 mod context;
+mod gate;
 mod scope;
 mod team;
 mod tools;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, de, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending};
+pub use gate::ask_gate;
 pub use scope::{Scope, Targets};
 pub use sql::Statement;
 pub use team::TeamTable;

@@ -15,26 +15,31 @@ const SQLITE_LIMIT: Duration = Duration::from_secs(5);
 const STEPS_BETWEEN_LOOKS: i32 = 10_000;
 
 /// What runs inside the transaction.
-pub(super) type Body<'a> = BoxFuture<'a, Result<Report, Failure>>;
+pub(super) type Body<'a, T> = BoxFuture<'a, Result<T, Failure>>;
 
 /// Begins a transaction, runs the body in it and hands it over to be settled and committed. When the body fails,
 /// everything is rolled back, so that no failure leaves a doubt.
 pub(super) async fn in_own_database<F>(ctx: &Context, body: F) -> Ending
 where
-    F: for<'a> FnOnce(&'a mut AppTx) -> Body<'a> + Send + 'static,
+    F: for<'a> FnOnce(&'a mut AppTx) -> Body<'a, Report> + Send + 'static,
 {
-    let mut tx = ctx.begin().await?;
-    let ended = match &mut tx {
-        AppTx::Postgres(postgres) => {
-            limit_statements(postgres, ctx.job.policy.timeout).await?;
-            body(&mut tx).await.map(|report| (report, tx))
-        }
-        AppTx::Sqlite(_) => in_sqlite(tx, body).await,
+    let tx = ctx.begin().await.map_err(Failure::before_effect)?;
+    let (report, tx) = bounded(tx, ctx.job.policy.timeout, body).await.map_err(Failure::before_effect)?;
+    Ok(Done::InTransaction(report, tx))
+}
+
+/// Runs a body whose statements take at most `limit` each; on SQLite all of it takes at most `SQLITE_LIMIT`.
+pub(super) async fn bounded<T, F>(mut tx: AppTx, limit: Duration, body: F) -> Result<(T, AppTx), Failure>
+where
+    T: Send + 'static,
+    F: for<'a> FnOnce(&'a mut AppTx) -> Body<'a, T> + Send + 'static,
+{
+    let AppTx::Postgres(postgres) = &mut tx else {
+        return in_sqlite(tx, body).await;
     };
-    match ended {
-        Ok((report, tx)) => Ok(Done::InTransaction(report, tx)),
-        Err(failure) => Err(failure.before_effect()),
-    }
+    limit_statements(postgres, limit).await?;
+    let done = body(&mut tx).await?;
+    Ok((done, tx))
 }
 
 /// The server gives a statement up by itself at the limit of the run, even when nobody is left to cancel it.
@@ -48,9 +53,10 @@ pub(super) async fn limit_statements(connection: &mut PgConnection, limit: Durat
 
 /// SQLite works in its own thread, which goes on when nobody waits any more. So the body runs in a task that always
 /// comes to its end, and a statement that takes too long, or that nobody waits for, is interrupted.
-async fn in_sqlite<F>(mut tx: AppTx, body: F) -> Result<(Report, AppTx), Failure>
+async fn in_sqlite<T, F>(mut tx: AppTx, body: F) -> Result<(T, AppTx), Failure>
 where
-    F: for<'a> FnOnce(&'a mut AppTx) -> Body<'a> + Send + 'static,
+    T: Send + 'static,
+    F: for<'a> FnOnce(&'a mut AppTx) -> Body<'a, T> + Send + 'static,
 {
     let stop = CancellationToken::new();
     let _stops_when_dropped = stop.clone().drop_guard();
@@ -61,7 +67,7 @@ where
         // The connection is shared: it must not keep a watch that would interrupt the next work on it.
         watch(&mut tx, None).await?;
         match ended {
-            Ok(ended) => ended.map(|report| (report, tx)),
+            Ok(ended) => ended.map(|done| (done, tx)),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     });

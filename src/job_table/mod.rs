@@ -45,8 +45,8 @@ pub struct JobTable {
     pub shown: Json,
     /// What is doubtful, sorted by line.
     pub warnings: Vec<Problem>,
-    /// Line of each `[server]`, `[database]` and `[executor]` key that the file gives, such as `server.listen`.
-    pub lines: BTreeMap<String, usize>,
+    /// The process settings that the file gives: name such as `server.listen`, text, line.
+    pub process_settings: BTreeMap<String, (String, usize)>,
 }
 
 impl JobTable {

@@ -68,8 +68,7 @@ fn days_with_a_clock_change_match_a_minute_scan_under_every_policy() {
         let minutes = oracle::minutes(zone.rules(), after, until);
         for (text, dst) in EXPRESSIONS.iter().flat_map(|text| POLICIES.map(|dst| (text, dst))) {
             let schedule = Schedule::cron(text, &zone, dst).unwrap();
-            let expected =
-                oracle::due(&Fields::new(text), &minutes, dst.gap == Gap::After, dst.repeat == Repeat::Both);
+            let expected = oracle::due(&Fields::new(text), &minutes, dst.gap == Gap::After, dst.repeat == Repeat::Both);
 
             let found = schedule.instants(after, until).collect::<Vec<_>>();
 

@@ -118,7 +118,8 @@ fn nothing_panics_at_the_ends_of_time() {
 
 #[test]
 fn the_period_is_the_shortest_distance_between_two_instants() {
-    let seconds = |text| cron(text, "America/New_York", AFTER_FIRST).period(instant("2025-03-08T00:00:00Z")).unwrap().as_secs();
+    let seconds =
+        |text| cron(text, "America/New_York", AFTER_FIRST).period(instant("2025-03-08T00:00:00Z")).unwrap().as_secs();
 
     assert_eq!(seconds("* * * * *"), 60);
     assert_eq!(seconds("*/7 * * * *"), 4 * 60);
@@ -142,8 +143,10 @@ fn a_schedule_survives_its_own_text() {
         assert_eq!(back.spec(), spec);
         assert_eq!(back.hash(), schedule.hash());
         let after = instant("2025-03-01T00:00:00Z");
-        assert_eq!(back.instants(after, after + TimeDelta::days(9)).take(500).collect::<Vec<_>>(),
-            schedule.instants(after, after + TimeDelta::days(9)).take(500).collect::<Vec<_>>());
+        assert_eq!(
+            back.instants(after, after + TimeDelta::days(9)).take(500).collect::<Vec<_>>(),
+            schedule.instants(after, after + TimeDelta::days(9)).take(500).collect::<Vec<_>>()
+        );
     }
 }
 
@@ -151,29 +154,50 @@ fn a_schedule_survives_its_own_text() {
 fn the_text_is_what_the_schedules_table_documents() {
     let texts = samples().iter().map(|schedule| schedule.spec().schedule).collect::<Vec<_>>();
 
-    assert_eq!(texts, [
-        "every 100ms",
-        "every 30s offset 5s",
-        "every 1h30min",
-        "every 366d",
-        "cron * * * * *",
-        "cron */10 * * * * *",
-        "cron 0 8 * * mon-fri",
-        "cron @midnight",
-        "cron 0 0 29 2 +MON",
-        "cron 0 8 * * * jitter 1min30s",
-        "at 08:00,12:00 mon-fri",
-        "at 23:59:59 mon,wed,fri-sun",
-        "at 00:00",
-    ]);
+    assert_eq!(
+        texts,
+        [
+            "every 100ms",
+            "every 30s offset 5s",
+            "every 1h30min",
+            "every 366d",
+            "cron * * * * *",
+            "cron */10 * * * * *",
+            "cron 0 8 * * mon-fri",
+            "cron @midnight",
+            "cron 0 0 29 2 +MON",
+            "cron 0 8 * * * jitter 1min30s",
+            "at 08:00,12:00 mon-fri",
+            "at 23:59:59 mon,wed,fri-sun",
+            "at 00:00",
+        ]
+    );
 }
 
 #[test]
 fn a_text_that_is_no_schedule_is_refused_in_words() {
-    let bad = ["", "every", "every 30", "every 5y", "cron", "cron x", "at", "at 25:00", "never", "every 30s jitter 30s",
-        "every 99999999999999999999s", "every 18446744073709551615d", "cron * * * * * jitter x"];
+    let bad = [
+        "",
+        "every",
+        "every 30x",
+        "every 5y",
+        "cron",
+        "cron x",
+        "at",
+        "at 25:00",
+        "never",
+        "every 30s jitter 30s",
+        "every 99999999999999999999s",
+        "every 18446744073709551615d",
+        "cron * * * * * jitter x",
+    ];
     for text in bad {
-        let spec = ScheduleSpec { schedule: text.into(), timezone: "UTC".into(), dst: "gap=after repeat=first".into(), zone_data_version: String::new() };
+        let spec = ScheduleSpec {
+            schedule: text.into(),
+            timezone: "UTC".into(),
+            dst: "gap=after repeat=first".into(),
+            zone_data_version: String::new(),
+        };
 
         let error = Schedule::from_spec(&spec).unwrap_err();
 
@@ -194,7 +218,8 @@ fn the_hash_changes_with_each_thing_an_epoch_stands_for_and_with_nothing_else() 
 
     assert_eq!(distinct.len(), hashes.len());
     assert!(hashes.iter().all(|hash| hash.len() == 64));
-    let written_otherwise = Schedule::at(&["8:00", "08:00"], &["mon,tue", "wed-fri"], &zone("america/new_york"), AFTER_FIRST);
+    let written_otherwise =
+        Schedule::at(&["8:00", "08:00"], &["mon,tue", "wed-fri"], &zone("america/new_york"), AFTER_FIRST);
     assert_eq!(written_otherwise.unwrap().hash(), base(AFTER_FIRST).hash());
     // Elapsed time heeds no policy, so editing the policy opens no epoch.
     let hourly = |dst: Dst| cron("0 * * * *", "America/New_York", dst).hash();
@@ -210,7 +235,10 @@ fn jitter_is_stable_spread_out_and_below_its_bound() {
     let from = instant("2026-11-20T00:00:00Z");
     let delays = |name| {
         let job = job(name);
-        schedule.instants(from, from + TimeDelta::hours(10)).map(|at| schedule.start_delay(&job, at)).collect::<Vec<_>>()
+        schedule
+            .instants(from, from + TimeDelta::hours(10))
+            .map(|at| schedule.start_delay(&job, at))
+            .collect::<Vec<_>>()
     };
 
     let (first, second) = (delays("first"), delays("second"));

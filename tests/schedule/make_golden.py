@@ -17,10 +17,12 @@ from cronsim import CronSim
 
 COUNT = 4
 
-# Hours before and on days with a clock change, and plain days.
+# Half a day or an hour before a clock change, and plain days.
 STARTS = [
     ("America/New_York", "2025-03-08T12:30"),
     ("America/New_York", "2025-11-01T12:30"),
+    ("America/New_York", "2025-03-09T00:50"),
+    ("America/New_York", "2025-11-02T00:50"),
     ("Europe/Lisbon", "2027-03-27T12:30"),
     ("Europe/Lisbon", "2026-10-24T12:30"),
     ("America/Sao_Paulo", "2018-11-03T12:30"),
@@ -73,7 +75,7 @@ def expressions():
 
 
 def text(moments):
-    return " ".join(moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%MZ") for moment in moments)
+    return " ".join(moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ") for moment in moments)
 
 
 def by_croniter(expression, start):
@@ -94,7 +96,7 @@ def main():
         for zone, local in STARTS:
             start = datetime.fromisoformat(local).replace(tzinfo=ZoneInfo(zone))
             first, second = by_croniter(expression, start), by_cronsim(expression, start)
-            moment = start.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%MZ")
+            moment = start.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
             print(zone, expression, moment, first, "=" if first == second else second, sep="\t")
 
 

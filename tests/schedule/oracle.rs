@@ -5,8 +5,13 @@
 use chrono::{DateTime, Utc};
 use jiff::{Timestamp, civil, tz::TimeZone};
 
-/// A cron expression of five fields, each as the text of its items.
-pub struct Fields<'a>([&'a str; 5]);
+/// A cron expression of five fields.
+pub struct Fields<'a> {
+    text: [&'a str; 5],
+    /// The minutes and hours that match, looked up often enough to be worked out once.
+    minutes: Vec<bool>,
+    hours: Vec<bool>,
+}
 
 /// One minute of a zone's clock.
 pub struct Minute {
@@ -39,7 +44,7 @@ pub fn minutes(zone: &TimeZone, after: DateTime<Utc>, until: DateTime<Utc>) -> V
 
 /// The due instants among the minutes: `gap_after` and `repeat_both` are the policy for fixed clock times.
 pub fn due(fields: &Fields, minutes: &[Minute], gap_after: bool, repeat_both: bool) -> Vec<DateTime<Utc>> {
-    let elapsed = fields.0[1].starts_with('*');
+    let elapsed = fields.text[1].starts_with('*');
     let is_due = |minute: &&Minute| {
         if elapsed {
             return fields.match_reading(minute.reading);
@@ -53,14 +58,16 @@ pub fn due(fields: &Fields, minutes: &[Minute], gap_after: bool, repeat_both: bo
 
 impl<'a> Fields<'a> {
     pub fn new(text: &'a str) -> Self {
-        Self(text.split_whitespace().collect::<Vec<_>>().try_into().expect("five fields"))
+        let text: [&str; 5] = text.split_whitespace().collect::<Vec<_>>().try_into().expect("five fields");
+        let matching = |field, last| (0..=last).map(|value| number(field, value, (0, last))).collect();
+        Self { text, minutes: matching(text[0], 59), hours: matching(text[1], 23) }
     }
 
     fn match_reading(&self, reading: civil::DateTime) -> bool {
-        let [minute, hour, of_month, month, of_week] = self.0;
+        let [_, _, of_month, month, of_week] = self.text;
         let date = reading.date();
-        number(minute, reading.minute().into(), (0, 59))
-            && number(hour, reading.hour().into(), (0, 23))
+        self.minutes[reading.minute() as usize]
+            && self.hours[reading.hour() as usize]
             && number(month, date.month().into(), (1, 12))
             && match (of_month == "*", of_week == "*") {
                 (true, true) => true,

@@ -75,8 +75,9 @@ fn near_change(zone: &Zone, moment: DateTime<Utc>) -> DateTime<Utc> {
 
 /// A schedule of any kind; expressions that never fire are left out.
 fn schedule() -> impl Strategy<Value = Schedule> {
-    let every = (100..10_000_000_u64, 0..100_u64)
-        .prop_map(|(interval, offset)| Schedule::every(Duration::from_millis(interval), Duration::from_millis(offset)).ok());
+    let every = (100..10_000_000_u64, 0..100_u64).prop_map(|(interval, offset)| {
+        Schedule::every(Duration::from_millis(interval), Duration::from_millis(offset)).ok()
+    });
     let cron = (expression(), zone(), dst()).prop_map(|(text, zone, dst)| Schedule::cron(&text, &zone, dst).ok());
     prop_oneof![1 => every, 4 => cron].prop_filter_map("never fires", |schedule| schedule)
 }

@@ -27,8 +27,18 @@ const BAD_CRON: [(&str, &str, &str, &str); 42] = [
     ("5/15 * * * *", "the minute field has a step from a single value: `5/15`", "write `5-59/15`", "5/15"),
     ("0 8 * * 1/2", "the day-of-week field has a step from a single value: `1/2`", "write `1-6/2`", "1/2"),
     ("/10 * * * *", "the minute field has a step without a start: `/10`", "write `*/10`", "/10"),
-    ("*/90 * * * *", "the minute field has a step of 90, larger than the field", "for a fixed interval use `every = \"90min\"`", "*/90"),
-    ("0 */36 * * *", "the hour field has a step of 36, larger than the field", "for a fixed interval use `every = \"36h\"`", "*/36"),
+    (
+        "*/90 * * * *",
+        "the minute field has a step of 90, larger than the field",
+        "for a fixed interval use `every = \"90min\"`",
+        "*/90",
+    ),
+    (
+        "0 */36 * * *",
+        "the hour field has a step of 36, larger than the field",
+        "for a fixed interval use `every = \"36h\"`",
+        "*/36",
+    ),
     ("0 0 * */13 *", "the month field has a step of 13, larger than the field", "", "*/13"),
     ("*/0 * * * *", "the minute field has a step of 0", "", "*/0"),
     ("*/ * * * *", "the minute field has `` as a step", "", "*/"),
@@ -49,7 +59,12 @@ const BAD_CRON: [(&str, &str, &str, &str); 42] = [
     ("+5 * * * *", "the minute field has `+5`, which is no value of it", "", "+5"),
     ("0 0 L-3 * *", "the day-of-month field has `L`, which is no value of it", "", "L-3"),
     ("0 0 L,LW * *", "`L` and `LW` cannot stand in one list", "", "L,LW"),
-    ("0 0 * * L", "the day-of-week field has `L` without a weekday", "write `6L` for the last Saturday of the month", "L"),
+    (
+        "0 0 * * L",
+        "the day-of-week field has `L` without a weekday",
+        "write `6L` for the last Saturday of the month",
+        "L",
+    ),
     ("0 0 * * 5#6", "the day-of-week field cannot count `5#6`", "after `#` comes 1 to 5, or L", "5#6"),
     ("0 0 30 2 *", "never fires: no year has a day 30 in month 2", "", ""),
     ("0 0 31 4,6,9,11 *", "never fires: no year has a day 31 in month 4,6,9,11", "", ""),
@@ -113,7 +128,8 @@ fn the_dialect_of_the_manual_is_accepted() {
     ];
 
     for text in accepted {
-        let schedule = Schedule::cron(text, &zone("UTC"), AFTER_FIRST).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+        let schedule =
+            Schedule::cron(text, &zone("UTC"), AFTER_FIRST).unwrap_or_else(|error| panic!("{text}: {error:?}"));
         assert!(schedule.next_after(crate::instant("2026-11-20T00:00:00Z")).is_some(), "{text}");
     }
 }
@@ -138,7 +154,9 @@ fn times_and_days_are_read_strictly() {
     let message = |times: &[&str], days: &[&str]| parse(times, days).unwrap_err().message;
     let help = |times: &[&str], days: &[&str]| parse(times, days).unwrap_err().help.unwrap();
 
-    for time in ["", "8", "8h", "08:60", "24:00", "08:00:60", "-1:00", "08:00:00:00", " 08:00", "08:000", "+8:00", "é:00"] {
+    for time in
+        ["", "8", "8h", "08:60", "24:00", "08:00:60", "-1:00", "08:00:00:00", " 08:00", "08:000", "+8:00", "é:00"]
+    {
         assert_eq!(message(&[time], &[]), format!("{time:?} is not a time of day"));
     }
     assert_eq!(help(&["24:00"], &[]), "midnight is `00:00` of the day it begins");

@@ -18,7 +18,9 @@ use crate::{
 fn zones() -> Vec<Zone> {
     let names = TimeZoneDatabase::bundled();
     let zones = names.available().filter_map(|name| Zone::parse(name.as_str()).ok());
-    let distinct = zones.map(|zone| (zone.shifts(946_684_800, 2_145_916_800).into_iter().map(|s| (s.at, s.after)).collect::<Vec<_>>(), zone));
+    let distinct = zones.map(|zone| {
+        (zone.shifts(946_684_800, 2_145_916_800).into_iter().map(|s| (s.at, s.after)).collect::<Vec<_>>(), zone)
+    });
     distinct.collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
@@ -122,7 +124,9 @@ fn a_difference_is_found_to_the_second() {
 fn the_version_of_system_data_is_read_strictly() {
     assert_eq!(version_in("# version 2025b\n# This zic input file is in the public domain."), Some("2025b"));
     assert_eq!(version_in("# version 2026aa"), Some("2026aa"));
-    for text in ["", "# version", "# version unknown", "# version 2025", "2025b", "\n# version 2025b", "# version 2025B"] {
+    for text in
+        ["", "# version", "# version unknown", "# version 2025", "2025b", "\n# version 2025b", "# version 2025B"]
+    {
         assert_eq!(version_in(text), None, "{text:?}");
     }
 }

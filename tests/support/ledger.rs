@@ -17,10 +17,12 @@ pub struct Row {
     pub reason: String,
     pub attempt: i64,
     pub crashes: i64,
+    /// 0 = never started.
+    pub lag_ms: i64,
 }
 
 const COLUMNS: &str = "job, trigger, covers, state, coalesce(outcome, '') as outcome, coalesce(reason, '') as reason,
-    cast(attempt as bigint) as attempt, cast(crashes as bigint) as crashes";
+    cast(attempt as bigint) as attempt, cast(crashes as bigint) as crashes, coalesce(lag_ms, 0) as lag_ms";
 
 /// The rows with an instant, in order; `url` as the daemon has it, `sqlite://...` or `postgres://...`.
 pub async fn rows(url: &str, job: &str) -> Vec<Row> {

@@ -6,6 +6,7 @@
 pub mod daemon;
 pub mod ledger;
 pub mod postgres;
+pub mod target;
 
 use std::net::TcpListener;
 

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
+use chrono::{DateTime, Utc};
 use jiff::{
     Timestamp,
     tz::{TimeZone, TimeZoneDatabase},
@@ -162,6 +163,11 @@ impl Zone {
     /// The zone's rules, for showing local times.
     pub fn rules(&self) -> &TimeZone {
         &self.0.rules
+    }
+
+    /// The zone's clock at a moment, as people read it: `Mon 2026-11-23 08:00:00 -03:00`.
+    pub fn shown(&self, moment: DateTime<Utc>) -> String {
+        timestamp(moment.timestamp()).to_zoned(self.rules().clone()).strftime("%a %F %T %:z").to_string()
     }
 
     /// Changes exactly when new data move a transition of this zone between 2020 and 2046.

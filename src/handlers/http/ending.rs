@@ -39,7 +39,8 @@ pub(super) fn ending(settings: &Settings, answer: &Answer, shown: &str) -> Resul
     };
     let verdict = verdict.and_then(|()| by_content(settings, answer, report.clone()));
     verdict.map_err(|failure| {
-        let named = if failure.message.starts_with(shown) { failure.message } else { format!("{shown}: {}", failure.message) };
+        let named =
+            if failure.message.starts_with(shown) { failure.message } else { format!("{shown}: {}", failure.message) };
         let report = failure.report.unwrap_or(Box::new(report));
         Failure { message: named, report: Some(report), response_code: Some(answer.status), ..failure }
     })

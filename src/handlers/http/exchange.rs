@@ -34,7 +34,10 @@ pub(super) enum Content {
     /// Not JSON, or not readable as such; cleaned.
     Text(String),
     /// More than `MAX_ANSWER_BYTES`: its beginning, cleaned.
-    Cut { beginning: String, is_json: bool },
+    Cut {
+        beginning: String,
+        is_json: bool,
+    },
 }
 
 impl Content {

@@ -7,8 +7,7 @@ use crate::domain::clean;
 /// Words of `status` that mean failure.
 const BAD_WORDS: [&str; 3] = ["error", "critical", "failed"];
 /// Fields that count what was done, the most telling first.
-const ITEM_FIELDS: [&str; 7] =
-    ["processados", "processadas", "processed", "count", "total", "enviadas", "removidos"];
+const ITEM_FIELDS: [&str; 7] = ["processados", "processadas", "processed", "count", "total", "enviadas", "removidos"];
 /// Fields that count what failed.
 const ERROR_FIELDS: [&str; 3] = ["erros", "errors", "erro"];
 /// Objects inside the answer in which counts are looked for, after the answer itself.
@@ -169,7 +168,11 @@ mod tests {
             (json!({ "processados": 3, "errors": ["x"] }), None, Done { items: Some(3), failed: 1 }),
             (json!({ "processados": 3, "erro": 1 }), None, Done { items: Some(3), failed: 1 }),
             (json!({ "processados": 3, "stats": { "erros": 2 } }), None, Done { items: Some(3), failed: 2 }),
-            (json!({ "processados": 3, "errors": [], "ciclo": { "erros": 2 } }), None, Done { items: Some(3), failed: 2 }),
+            (
+                json!({ "processados": 3, "errors": [], "ciclo": { "erros": 2 } }),
+                None,
+                Done { items: Some(3), failed: 2 },
+            ),
             (json!({ "a": { "n": 3, "erros": 1 } }), Some("a.n"), Done { items: Some(3), failed: 1 }),
             // Errors and nothing done: error.
             (json!({ "processados": 0, "erros": 2 }), None, failed("2 failed and none was done", Some(0), 2)),

@@ -98,7 +98,7 @@ run_on!(on_postgres, PgConnection, bind_postgres, number_of_postgres);
 run_on!(on_sqlite, SqliteConnection, bind_sqlite, number_of_sqlite);
 
 /// How SQLite keeps an instant: text that its own date functions read and that sorts by time.
-pub(in crate::handlers) fn as_text(instant: DateTime<Utc>) -> String {
+fn as_text(instant: DateTime<Utc>) -> String {
     instant.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
@@ -127,9 +127,9 @@ impl Items {
     fn count(&mut self, statement: &Prepared, affected: u64, number: Option<i64>) {
         match number.and_then(|number| u64::try_from(number).ok()) {
             Some(number) if statement.is_query => self.told = Some(number),
-            // A query that tells no number: what it read was not work, but `with ... update` changed rows.
-            _ if statement.is_query && !statement.changes => {}
-            _ => self.changed += affected,
+            // SQLite says how many rows changed last, also after statements that change none.
+            _ if statement.changes => self.changed += affected,
+            _ => {}
         }
     }
 

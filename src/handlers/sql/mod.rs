@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Postgres, Sqlite, Transaction};
 use tokio_util::sync::CancellationToken;
 
-pub(super) use execute::as_text;
 pub use other::OtherDatabases;
 
 use super::{AppTx, Context, Dialect, Done, Ending, Handler, Scope, transaction};
@@ -139,14 +138,14 @@ async fn elsewhere(source: &str, url: &str, ctx: &Context) -> Result<Report, Fai
             let script = compiled(source, Dialect::Postgres)?;
             let mut tx = pool.begin().await.map_err(|error| not_reached(&error))?;
             let report = postgres_elsewhere(&mut tx, &script, ctx, &values).await.map_err(Failure::before_effect)?;
-            tx.commit().await.map_err(|error| in_doubt(&error))?;
+            tx.commit().await.map_err(|error| not_committed(&error))?;
             Ok(report)
         }
         Pool::Sqlite(pool) => {
             let script = compiled(source, Dialect::Sqlite)?;
             let mut tx = pool.begin_with("begin immediate").await.map_err(|error| not_reached(&error))?;
             let report = sqlite_elsewhere(&mut tx, &script, &values).await.map_err(Failure::before_effect)?;
-            tx.commit().await.map_err(|error| in_doubt(&error))?;
+            tx.commit().await.map_err(|error| not_committed(&error))?;
             Ok(report)
         }
     }
@@ -183,7 +182,11 @@ fn not_reached(error: &sqlx::Error) -> Failure {
     Failure { message: format!("other database: {}", failure.message), ..failure }.before_effect()
 }
 
-/// The answer to a commit was lost: it may have happened.
-fn in_doubt(error: &sqlx::Error) -> Failure {
-    Failure::retry(format!("the end of the transaction is unknown: {}", transaction::failure(error).message))
+fn not_committed(error: &sqlx::Error) -> Failure {
+    let failure = transaction::failure(error);
+    if matches!(error, sqlx::Error::Database(_)) {
+        // The database answered, and the answer is no.
+        return failure.before_effect();
+    }
+    Failure::retry(format!("the end of the transaction is unknown: {}", failure.message))
 }

@@ -93,7 +93,8 @@ fn postgres_options(url: &str) -> Result<PgConnectOptions, String> {
         parsed.set_query(None);
     }
     let options = PgConnectOptions::from_str(parsed.as_str()).map_err(|_| wrong())?;
-    let pooled = asked || parsed.port() == Some(POOLER_PORT) || parsed.host_str().is_some_and(|host| host.contains("pooler."));
+    let pooled =
+        asked || parsed.port() == Some(POOLER_PORT) || parsed.host_str().is_some_and(|host| host.contains("pooler."));
     let options = options.application_name("workers sql").disable_statement_logging();
     Ok(if pooled { options.statement_cache_capacity(0) } else { options })
 }
@@ -104,12 +105,14 @@ fn own<'a>((name, value): (std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>)
 
 fn sqlite(url: &str) -> Result<SqlitePool, String> {
     // One connection: SQLite has one writer.
-    let options = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(IDLE_TIMEOUT);
+    let options =
+        SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(IDLE_TIMEOUT);
     Ok(options.connect_lazy_with(sqlite_options(url)?))
 }
 
 fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, String> {
-    let options = SqliteConnectOptions::from_str(url).map_err(|_| "the URL of the database is not one of SQLite".to_owned())?;
+    let options =
+        SqliteConnectOptions::from_str(url).map_err(|_| "the URL of the database is not one of SQLite".to_owned())?;
     // A missing file is a mistake in the URL: an empty database would hide it.
     Ok(options.create_if_missing(false).busy_timeout(BUSY_TIMEOUT).disable_statement_logging())
 }

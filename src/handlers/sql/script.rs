@@ -41,7 +41,7 @@ pub(super) struct Prepared {
     pub line: u64,
     /// It reads (`select`, `with`, `values`): the number in the first column of its first row counts its items.
     pub is_query: bool,
-    /// It has a word that changes rows (`insert`, `update`, `delete`, `merge`).
+    /// It has a word that changes rows (`insert`, `update`, `delete`, `merge`, `replace`).
     pub changes: bool,
 }
 
@@ -149,7 +149,7 @@ fn bind(piece: &[TokenWithSpan], cursor: &mut Cursor<'_>, span: (Location, Locat
     text.push_str(cursor.skip_to(end));
     let words: Vec<String> = piece.iter().filter_map(|token| bare_word(&token.token)).collect();
     let is_query = words.first().is_some_and(|word| ["select", "with", "values"].contains(&word.as_str()));
-    let changes = words.iter().any(|word| ["insert", "update", "delete", "merge"].contains(&word.as_str()));
+    let changes = words.iter().any(|word| ["insert", "update", "delete", "merge", "replace"].contains(&word.as_str()));
     Ok(Prepared { text, parameters, line: start.line, is_query, changes })
 }
 
@@ -243,7 +243,10 @@ mod tests {
     #[test]
     fn what_cannot_share_a_transaction_is_refused() {
         for (source, message) in [
-            ("BEGIN; select 1", "line 1: \"begin\" is refused: the statements run in one transaction, which the daemon commits"),
+            (
+                "BEGIN; select 1",
+                "line 1: \"begin\" is refused: the statements run in one transaction, which the daemon commits",
+            ),
             ("start transaction", "line 1: \"start\" is refused"),
             ("select 1;\ncommit", "line 2: \"commit\" is refused"),
             ("end", "line 1: \"end\" is refused"),
@@ -268,7 +271,9 @@ mod tests {
         }
         let errors = compile("select ?", Dialect::Sqlite).expect_err("a bare placeholder");
         assert!(errors[0].contains("the parameter \"?\" is unknown"), "{errors:?}");
-        for allowed in ["set local work_mem = '1MB'", "select \"begin\"", "update t set vacuum = 1", "select 'concurrently'"] {
+        for allowed in
+            ["set local work_mem = '1MB'", "select \"begin\"", "update t set vacuum = 1", "select 'concurrently'"]
+        {
             assert!(compile(allowed, Dialect::Postgres).is_ok(), "{allowed}");
         }
     }
