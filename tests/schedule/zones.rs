@@ -132,6 +132,20 @@ fn the_version_of_system_data_is_read_strictly() {
 }
 
 #[test]
+fn versions_are_compared_by_year_and_letter() {
+    let year: u32 = zone::bundled_version()[..4].parse().unwrap();
+    let letter = &zone::bundled_version()[4..];
+
+    for newer in [format!("{}a", year + 1), format!("{year}{letter}a"), format!("{}aa", year + 1)] {
+        assert!(zone::is_newer(&newer), "{newer}");
+    }
+    let older = [zone::bundled_version().to_owned(), format!("{}z", year - 1), format!("{}aa", year - 1)];
+    for other in older.into_iter().chain(["".into(), "unknown".into(), "9999".into(), "é026a".into()]) {
+        assert!(!zone::is_newer(&other), "{other}");
+    }
+}
+
+#[test]
 fn older_system_data_are_not_chosen() {
     // The choice is made once for a process, so only what is safe for the other tests is chosen here.
     assert_eq!(zone::choose(Some("2019c")), zone::bundled_version());
