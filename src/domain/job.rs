@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::schedule::Schedule;
+use super::schedule::{Schedule, Zone};
 
 /// Keys that `/health/workers` uses for itself; a job of such a name would overwrite one.
 pub const RESERVED_NAMES: [&str; 13] = [
@@ -56,6 +56,8 @@ pub struct Job {
     pub name: JobName,
     /// `None` = a queue: its runs come from producers.
     pub schedule: Option<Schedule>,
+    /// The business zone: where its handler's days and weeks begin, also when its schedule counts elapsed time.
+    pub zone: Zone,
     /// Name of the handler, for people and labels (`http`, `sql`, ...).
     pub handler: &'static str,
     /// Why the job is switched off here, in words; `None` = it is on.

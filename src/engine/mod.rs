@@ -21,7 +21,6 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, mpsc};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
@@ -86,8 +85,6 @@ pub struct Engine {
     pub running: Running,
     pub status: Status,
     pub wake: Wake,
-    /// Tells handlers that the process is stopping: begin nothing more, end well.
-    pub draining: CancellationToken,
     /// Attempts hand their ends to the settler.
     pub settlements: mpsc::UnboundedSender<Finished>,
     /// Handlers have a runtime of their own: one that blocks its thread stops no planner and no health.
@@ -188,7 +185,6 @@ impl Engine {
             running: Running::new(replica),
             status: Status::default(),
             wake: Wake::default(),
-            draining: CancellationToken::new(),
             settlements,
             handlers: parts.handlers,
             tools: parts.tools,

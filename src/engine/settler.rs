@@ -55,15 +55,16 @@ pub async fn write(engine: &Engine, batch: Vec<Finished>) {
         runs.push(run);
         settlements.push((lease, settlement));
     }
+    let settlements = Arc::new(settlements);
     let settled = loop {
-        match engine.store.settle(&settlements, engine.clock.now()).await {
+        match engine.store.settle(Arc::clone(&settlements), engine.clock.now()).await {
             Ok(settled) => break settled,
             Err(error) => engine.database_failed(&error),
         }
         time::sleep(RETRY).await;
     };
     engine.database_answered();
-    for ((run, (_, settlement)), settled) in runs.iter().zip(&settlements).zip(&settled) {
+    for ((run, (_, settlement)), settled) in runs.iter().zip(settlements.iter()).zip(&settled) {
         note(engine, run, settlement, settled);
     }
 }
@@ -72,9 +73,19 @@ pub async fn write(engine: &Engine, batch: Vec<Finished>) {
 pub fn note(engine: &Engine, run: &Run, settlement: &Settlement, settled: &Settled) {
     engine.running.leave(run.id);
     engine.wake.runner.notify_one();
-    if *settled == Settled::Late {
-        warn!(component = "scheduler", job_name = %run.job, run_id = %run.id, "result came late: its lease was gone");
-        return;
+    match settled {
+        Settled::Late => {
+            warn!(component = "scheduler", job_name = %run.job, run_id = %run.id, "result came late: its lease was gone");
+            return;
+        }
+        Settled::Undone => {
+            warn!(component = "scheduler", job_name = %run.job, run_id = %run.id, "transaction did not commit: it runs again");
+            return;
+        }
+        Settled::NotStorable(error) => {
+            error!(component = "scheduler", job_name = %run.job, run_id = %run.id, "result not storable: {error}");
+        }
+        Settled::Applied => {}
     }
     let now = engine.clock.now();
     let gated = matches!(settlement.next, Next::Finish { reason: Some(Reason::Gate), .. });
@@ -96,8 +107,5 @@ pub fn note(engine: &Engine, run: &Run, settlement: &Settlement, settled: &Settl
             component = "scheduler", job_name = %run.job, run_id = %run.id, attempt = run.attempt, duration_ms,
             "attempt ended, again at {}: {failed}", at.to_rfc3339()
         ),
-    }
-    if let Settled::NotStorable(error) = settled {
-        error!(component = "scheduler", job_name = %run.job, run_id = %run.id, "result not storable: {error}");
     }
 }

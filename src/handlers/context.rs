@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
+use serde_json::Value;
 use sqlx::{Postgres, SqliteConnection, Transaction};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// The payload of the run, or the job's own when the run has none.
+    pub fn payload(&self) -> &Value {
+        if self.run.payload.is_null() { &self.job.payload } else { &self.run.payload }
+    }
+
     /// Begins a transaction in the daemon's own database. Give it back in `Done::InTransaction`, and the run is
     /// settled inside it: effect and settlement commit together.
     pub async fn begin(&self) -> Result<AppTx, Failure> {
@@ -50,6 +56,22 @@ pub enum AppTx {
     Postgres(Transaction<'static, Postgres>),
     /// The only writer connection, with `begin immediate` done; whoever locks it next rolls back what was left open.
     Sqlite(OwnedMutexGuard<SqliteConnection>),
+}
+
+impl AppTx {
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::Postgres(_) => Dialect::Postgres,
+            Self::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
+}
+
+/// Which SQL a database speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    Postgres,
+    Sqlite,
 }
 
 /// How a handler ends well.

@@ -1,15 +1,18 @@
 //! What jobs can do: one file each, one line in the list below.
 
 mod context;
+mod gate;
 mod scope;
 mod team;
 mod tools;
+mod transaction;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, de, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-pub use context::{AppDatabase, AppTx, Context, Done, Ending};
+pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending};
+pub use gate::ask_gate;
 pub use scope::{Scope, Targets};
 pub use sql::Statement;
 pub use team::TeamTable;
@@ -32,7 +35,8 @@ trait Handler: Sized + Clone + PartialEq + Serialize + DeserializeOwned + JsonSc
     async fn run(&self, ctx: Context) -> Ending;
 
     /// The statements a database can prepare in advance, to find what is wrong before 08:00.
-    fn statements(&self) -> Vec<Statement> {
+    fn statements(&self, own: Dialect) -> Vec<Statement> {
+        let _ = own;
         Vec::new()
     }
 
@@ -97,9 +101,9 @@ macro_rules! handlers {
                 match self { $(Self::$variant(settings) => json!({ stringify!($name): settings })),+ }
             }
 
-            /// Statements that `workers check` can prepare against the database it is given.
-            pub fn statements(&self) -> Vec<Statement> {
-                match self { $(Self::$variant(settings) => settings.statements()),+ }
+            /// Statements that `workers check` can prepare; `own` is what the daemon's own database speaks.
+            pub fn statements(&self, own: Dialect) -> Vec<Statement> {
+                match self { $(Self::$variant(settings) => settings.statements(own)),+ }
             }
 
             /// The team's table that this work needs; the handler creates or adopts it when it runs.

@@ -1,16 +1,45 @@
 //! `temperature_decay`: a lead that stops answering cools day by day, so that the warm ones are talked to first.
 
+mod statements;
+
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::{Context, Ending, Handler, Scope};
-use crate::domain::run::Failure;
+use super::{AppTx, Context, Ending, Handler, Scope, TeamTable, team::TeamColumn, transaction};
+use crate::domain::{
+    run::{Failure, Report},
+    schedule::Zone,
+};
+use statements::Change;
+
+/// A lead that has not written for so long has left (spec 6).
+const CHURNED_AFTER: TimeDelta = TimeDelta::days(90);
+
+/// The team's record of each lead.
+static DOCTOR_STATE: TeamTable = TeamTable {
+    name: "doctor_state",
+    postgres: include_str!("../../migrations/postgres/team/doctor_state.sql"),
+    sqlite: include_str!("../../migrations/sqlite/team/doctor_state.sql"),
+    columns: &[
+        TeamColumn::new("permission_state", "text not null default 'active'", "text not null default 'active'"),
+        TeamColumn::new("cooling_off_until", "timestamptz", "text"),
+        TeamColumn::new("temperature", "numeric(3, 2) not null default 0.50", "real not null default 0.50"),
+        TeamColumn::new("temperature_trend", "text not null default 'stable'", "text not null default 'stable'"),
+        TeamColumn::new("last_inbound_at", "timestamptz", "text"),
+        TeamColumn::new("last_outbound_at", "timestamptz", "text"),
+        TeamColumn::new("contact_count_7d", "integer not null default 0", "integer not null default 0"),
+        TeamColumn::new("lifecycle_stage", "text not null default 'novo'", "text not null default 'novo'"),
+        TeamColumn::new("last_decay_at", "timestamptz", "text"),
+    ],
+};
 
 /// Settings of `run.temperature_decay`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// What a lead loses for each whole day of silence, from 0.01 to 1.
+    /// What a lead loses for each whole day of silence: hundredths, from 0.01 to 1.
     #[schemars(range(min = 0.01, max = 1.0))]
     pub per_day: f64,
 }
@@ -21,16 +50,104 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// `per_day` in hundredths, when it is a whole number of them from 1 to 100.
+    fn cents_per_day(&self) -> Option<i64> {
+        let cents = (self.per_day * 100.0).round();
+        // Finer steps would be rounded once per run, and how often the job runs would change the sum.
+        let is_whole = (self.per_day * 100.0 - cents).abs() < 1e-9;
+        // The bounds make the cast exact.
+        (is_whole && (1.0..=100.0).contains(&cents)).then_some(cents as i64)
+    }
+}
+
 impl Handler for Settings {
     fn check(&mut self, _: &Scope<'_>) -> Vec<String> {
-        if (0.01..=1.0).contains(&self.per_day) {
-            return Vec::new();
+        match self.cents_per_day() {
+            Some(_) => Vec::new(),
+            None => vec![format!("per_day is {}, and must be hundredths between 0.01 and 1", self.per_day)],
         }
-        vec![format!("per_day is {}, and must be between 0.01 and 1", self.per_day)]
     }
 
     async fn run(&self, ctx: Context) -> Ending {
-        drop(ctx);
-        Err(Failure::permanent("not built yet"))
+        let Some(cents_per_day) = self.cents_per_day() else {
+            return Err(Failure::permanent(format!("per_day cannot be {}", self.per_day)).before_effect());
+        };
+        let (may_create, now) = (ctx.tools.create_team_tables, ctx.now);
+        let week = week_start(&ctx.job.zone, now);
+        transaction::in_own_database(&ctx, move |tx| {
+            Box::pin(async move {
+                DOCTOR_STATE.adopt(tx, may_create).await?;
+                cool(tx, Moments { now, week }, cents_per_day).await
+            })
+        })
+        .await
+    }
+
+    fn team_table() -> Option<&'static TeamTable> {
+        Some(&DOCTOR_STATE)
+    }
+}
+
+/// The instants that decide what is due.
+struct Moments {
+    now: DateTime<Utc>,
+    /// The week began here.
+    week: DateTime<Utc>,
+}
+
+/// Each statement looks at the whole table and names the state it leaves, so a second run at once changes nothing.
+async fn cool(tx: &mut AppTx, moments: Moments, cents_per_day: i64) -> Result<Report, Failure> {
+    statements::use_utc(tx).await?;
+    let cooled = Change::Cool { cents_per_day }.apply(tx, moments.now).await?;
+    let reactivated = Change::Reactivate.apply(tx, moments.now).await?;
+    let churned = Change::Churn.apply(tx, moments.now - CHURNED_AFTER).await?;
+    let reset = Change::ResetContacts.apply(tx, moments.week).await?;
+    let result = json!({ "cooled": cooled, "reactivated": reactivated, "churned": churned, "contacts_reset": reset });
+    Ok(Report { items: Some(cooled), result: Some(result), ..Report::default() })
+}
+
+/// Monday 00:00 of the week of `moment`, on the clocks of a zone.
+fn week_start(zone: &Zone, moment: DateTime<Utc>) -> DateTime<Utc> {
+    let shift = |moment: DateTime<Utc>| TimeDelta::seconds(zone.offset_at(moment.timestamp()));
+    let local = moment.naive_utc() + shift(moment);
+    let days = TimeDelta::days(local.weekday().num_days_from_monday().into());
+    let monday = (local.date() - days).and_time(chrono::NaiveTime::MIN).and_utc();
+    // The clocks may have changed since Monday: its own offset counts.
+    monday - shift(monday - shift(moment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_week_begins_on_monday_on_the_local_clock() {
+        let utc = |text: &str| text.parse::<DateTime<Utc>>().expect("an instant");
+        for (zone, moment, start) in [
+            ("UTC", "2025-01-08T10:00:00Z", "2025-01-06T00:00:00Z"),
+            ("UTC", "2025-01-06T00:00:00Z", "2025-01-06T00:00:00Z"),
+            ("UTC", "2025-01-05T23:59:59Z", "2024-12-30T00:00:00Z"),
+            ("America/Sao_Paulo", "2025-01-06T02:59:59Z", "2024-12-30T03:00:00Z"),
+            ("America/Sao_Paulo", "2025-01-06T03:00:00Z", "2025-01-06T03:00:00Z"),
+            // The clocks of New York changed on Sunday, 2025-03-09, within this week.
+            ("America/New_York", "2025-03-09T20:00:00Z", "2025-03-03T05:00:00Z"),
+            ("America/New_York", "2025-03-10T20:00:00Z", "2025-03-10T04:00:00Z"),
+        ] {
+            let zone = Zone::parse(zone).expect("a zone");
+
+            assert_eq!(week_start(&zone, utc(moment)), utc(start), "{moment} in {}", zone.name());
+        }
+    }
+
+    #[test]
+    fn a_day_costs_whole_hundredths() {
+        for (per_day, cents) in [(0.05, Some(5)), (0.01, Some(1)), (0.07, Some(7)), (0.29, Some(29)), (1.0, Some(100))]
+        {
+            assert_eq!(Settings { per_day }.cents_per_day(), cents, "{per_day}");
+        }
+        for per_day in [0.0, -0.05, 0.005, 0.033, 1.01, f64::NAN, f64::INFINITY] {
+            assert_eq!(Settings { per_day }.cents_per_day(), None, "{per_day}");
+        }
     }
 }

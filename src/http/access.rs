@@ -35,9 +35,11 @@ impl Access {
             return Ok(());
         }
         if self.tokens.is_empty() {
-            return Err("no token is configured: set WORKERS_READ_TOKEN (or metrics_public in [server] for /metrics), \
+            return Err(
+                "no token is configured: set WORKERS_READ_TOKEN (or metrics_public in [server] for /metrics), \
                         and send it as a bearer token"
-                .into());
+                    .into(),
+            );
         }
         let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
         let Some(given) = given.map(digest) else {

@@ -90,7 +90,9 @@ async fn health_metrics_and_probes_are_answered() {
     assert_eq!(house.get("/readyz").await, (200, r#"{"status":"ready"}"#.into()));
     let (code, body) = house.get("/health/workers").await;
     assert_eq!(code, 200);
-    assert!(body.starts_with(r#"{"scheduler":"running","fila_worker":"healthy","last_job_at":"2026-11-18T13:30:00Z","#));
+    assert!(
+        body.starts_with(r#"{"scheduler":"running","fila_worker":"healthy","last_job_at":"2026-11-18T13:30:00Z","#)
+    );
     let (code, body) = house.get("/metrics").await;
     assert_eq!(code, 200);
     assert!(body.contains("workers_http_requests_total{code=\"200\",route=\"/healthz\"} 1"), "{body}");

@@ -17,15 +17,18 @@ use super::{
     reading::{
         deserialize::Reader,
         suggest,
-        tree::{self, Node, Step, Table, Text, Value},
+        tree::{self, Node, Step, Table, Value},
         variables,
     },
     site::Site,
     warnings,
 };
 use crate::{
-    domain::job::JobName,
-    handlers::{Targets, http::Target},
+    domain::{duration::LengthOrZero, job::JobName},
+    handlers::{
+        Targets,
+        http::{DEFAULT_TARGET, Target},
+    },
 };
 
 /// Reads a job table. `file_name` is shown in problems, and relative paths in the table start at its folder.
@@ -75,7 +78,7 @@ fn read_tables(
     refuse_later(&mut root, &LATER_TABLES, reader);
     let jobs = take_tables(&mut root, "jobs", reader);
     let targets = take_tables(&mut root, "targets", reader);
-    let lines = process_lines(&root, reader.source);
+    let process_settings = process_settings(&root, reader.source);
     refuse_in_defaults(&mut root, reader);
     let mut root = Node { span: 0..0, value: Value::Table(root) };
     let top = reader.read(&mut root, |node| RawFile::deserialize(node)).unwrap_or_default();
@@ -112,7 +115,7 @@ fn read_tables(
         targets,
         shown,
         warnings: Vec::new(),
-        lines,
+        process_settings,
     })
 }
 
@@ -168,35 +171,52 @@ fn refuse_in_defaults(root: &mut Table, reader: &mut Reader<'_>) {
     }
 }
 
-/// Where the file gives process settings, for `config show --origin`.
-fn process_lines(root: &Table, source: &Source<'_>) -> BTreeMap<String, usize> {
+/// What the file says about the process, as text: lists with commas, lengths of time in milliseconds.
+fn process_settings(root: &Table, source: &Source<'_>) -> BTreeMap<String, (String, usize)> {
     let tables = root.entries.iter().filter(|entry| ["server", "database", "executor"].contains(&entry.key.as_str()));
-    let mut lines = BTreeMap::new();
+    let mut settings = BTreeMap::new();
     for entry in tables {
         let Value::Table(table) = &entry.node.value else { continue };
         for key in &table.entries {
-            lines.insert(format!("{}.{}", entry.key, key.key), source.line_of(key.key_span.start));
+            let text = match (key.key.as_str(), key.node.to_json(false)) {
+                ("shutdown_grace", length) => LengthOrZero::deserialize(length)
+                    .map(|length| format!("{}ms", length.0.as_millis()))
+                    .unwrap_or_default(),
+                (_, Json::Array(items)) => items.iter().filter_map(Json::as_str).collect::<Vec<_>>().join(","),
+                (_, Json::String(text)) => text,
+                (_, other) => other.to_string(),
+            };
+            // An empty text is what a variable without a value leaves behind: as if the key were not there.
+            if !text.trim().is_empty() {
+                let line = source.line_of(key.key_span.start);
+                settings.insert(format!("{}.{}", entry.key, key.key), (text, line));
+            }
         }
     }
-    lines
+    settings
 }
 
 /// `[targets.*]`, and the one named `default` from `APP_URL` when the file has none.
 fn read_targets(tables: Table, environment: &Environment, reader: &mut Reader<'_>) -> Targets {
     let mut targets = Targets::new();
     for mut entry in tables.entries {
-        if let Some(target) = reader.read(&mut entry.node, |node| Target::deserialize(node)) {
-            targets.insert(entry.key, target);
+        let told = reader.problems.len();
+        let Some(target) = reader.read(&mut entry.node, |node| Target::deserialize(node)) else { continue };
+        if told == reader.problems.len() {
+            for mistake in target.check() {
+                let message = format!("target `{}`: {mistake}", entry.key);
+                reader.tell(Code::BadWork, entry.key_span.clone(), message, None);
+            }
         }
+        targets.insert(entry.key, target);
     }
     let url = environment.value_of("APP_URL").filter(|url| !url.is_empty());
-    if let Some(url) = url.filter(|_| !targets.contains_key("default")) {
-        let text = Text { text: url.into(), from_variables: true };
-        let base_url =
-            tree::Entry { key: "base_url".into(), key_span: 0..0, node: Node { span: 0..0, value: Value::Text(text) } };
-        let mut node = Node { span: 0..0, value: Value::Table(Table { entries: vec![base_url] }) };
-        targets
-            .extend(reader.read(&mut node, |node| Target::deserialize(node)).map(|target| ("default".into(), target)));
+    if let Some(url) = url.filter(|_| !targets.contains_key(DEFAULT_TARGET)) {
+        let target = Target::at(url);
+        for mistake in target.check() {
+            reader.tell(Code::BadWork, 0..0, format!("APP_URL: {mistake}"), None);
+        }
+        targets.insert(DEFAULT_TARGET.into(), target);
     }
     targets
 }

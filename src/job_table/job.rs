@@ -62,6 +62,7 @@ impl<'a> Builder<'a> {
             true => self.schedule(&raw, site, reader)?,
             false => return None,
         };
+        let zone = self.zone(&raw, site, reader)?;
         let policy = policy::resolve(&raw, &self.environment.team, schedule.as_ref());
         let gate = raw.when.as_ref().map(|rule| rule.resolve(|name| self.environment.value_of(name)));
         let disabled = self.why_disabled(&raw);
@@ -82,8 +83,9 @@ impl<'a> Builder<'a> {
         };
         let previous_names = raw.previous_names.unwrap_or_default().into_iter().map(|former| former.0).collect();
         let handler = work.name();
-        let job = Job { name, schedule, handler, disabled, gate, policy, payload, about, previous_names, work_hash };
-        Some(Entry { job: Arc::new(job), work: Arc::new(work) })
+        let job = Job { name, schedule, zone, handler, disabled, gate, policy, payload, about, previous_names, work_hash };
+        let line = reader.source.line_of(site.header().start);
+        Some(Entry { job: Arc::new(job), work: Arc::new(work), line })
     }
 
     fn why_disabled(&self, raw: &RawJob) -> Option<String> {

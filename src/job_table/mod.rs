@@ -45,8 +45,8 @@ pub struct JobTable {
     pub shown: Json,
     /// What is doubtful, sorted by line.
     pub warnings: Vec<Problem>,
-    /// Line of each `[server]`, `[database]` and `[executor]` key that the file gives, such as `server.listen`.
-    pub lines: BTreeMap<String, usize>,
+    /// The process settings that the file gives: name such as `server.listen`, text, line.
+    pub process_settings: BTreeMap<String, (String, usize)>,
 }
 
 impl JobTable {
@@ -61,6 +61,8 @@ impl JobTable {
 pub struct Entry {
     pub job: Arc<Job>,
     pub work: Arc<Work>,
+    /// The line of the file on which the job begins.
+    pub line: usize,
 }
 
 /// The surroundings a table is read in, as values.

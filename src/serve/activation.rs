@@ -1,8 +1,22 @@
 //! Which table is active, seen from this process.
 
+use std::{sync::Arc, time::Duration};
+
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    engine::Engine,
+    store::{ActivateRequest, StoreError},
+};
+
+/// Between two tries to become the active table.
+const ACTIVATION_RETRY: Duration = Duration::from_secs(10);
+
 /// Asks to become the active table, unless this process was told to leave something out; then only a database that
 /// has no table at all is given one.
-async fn activate(engine: &Engine) -> Result<(), StoreError> {
+pub async fn activate(engine: &Engine) -> Result<(), StoreError> {
     let whole = engine.settings.scope.is_whole();
     if !whole && engine.store.active_table().await?.is_some() {
         return Ok(());
@@ -28,7 +42,7 @@ async fn activate(engine: &Engine) -> Result<(), StoreError> {
 }
 
 /// A table that lost its place gets it back when nobody has held the active one for a minute.
-async fn stay_active(engine: Arc<Engine>, stop: CancellationToken) {
+pub async fn stay_active(engine: Arc<Engine>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

@@ -1,7 +1,36 @@
 //! The engine with its loops: joins the other replicas, lives, and drains.
 
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    sync::{Mutex, Notify, mpsc},
+    time,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+use super::{
+    Goodbye, Options,
+    activation::{activate, stay_active},
+    signals::Signals,
+};
+use crate::{
+    domain::settle::Ended,
+    engine::{
+        Engine, attempt::ABORT_GRACE, chores, chores::Chore, lease, lease::Keeper, loops, observe::Observer, settler,
+        settler::Finished,
+    },
+    store::StoreError,
+};
+
+/// A loop that died is started again this often.
+const LOOP_RESTARTS: usize = 3;
+/// For the last settlements, after everything was stopped.
+const SETTLE_GRACE: Duration = Duration::from_secs(3);
+
 /// The engine with its loops.
-struct House {
+pub struct House {
     engine: Arc<Engine>,
     observer: Arc<Observer>,
     finished: Arc<Mutex<mpsc::UnboundedReceiver<Finished>>>,
@@ -13,12 +42,13 @@ struct House {
 }
 
 impl House {
-    fn new(engine: Arc<Engine>, observer: Arc<Observer>, finished: mpsc::UnboundedReceiver<Finished>) -> Self {
+    pub fn new(engine: Arc<Engine>, observer: Arc<Observer>, finished: mpsc::UnboundedReceiver<Finished>) -> Self {
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
         Self { engine, observer, finished: Arc::new(Mutex::new(finished)), stop, end, loops: TaskTracker::new() }
     }
 
-    async fn live(&self, options: &Options, signals: &Signals) -> anyhow::Result<Goodbye> {
+    /// Joins, works until told to stop, and drains.
+    pub async fn live(&self, options: &Options, signals: &Signals) -> anyhow::Result<Goodbye> {
         self.engine.database_answered();
         self.engine.status.change(|condition| condition.migrated = true);
         tokio::select! {
@@ -119,7 +149,6 @@ impl House {
         });
         self.observer.refresh(engine);
         self.stop.cancel();
-        engine.draining.cancel();
         self.wait_until_idle(engine.settings.shutdown_grace).await;
         engine.running.stop_all(&Ended::Interrupted);
         self.wait_until_idle(ABORT_GRACE + SETTLE_GRACE).await;
@@ -142,5 +171,5 @@ impl House {
     }
 }
 
-type BoxedLoop = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+type BoxedLoop = Pin<Box<dyn Future<Output = ()> + Send>>;
 

@@ -1,49 +1,39 @@
 //! Wires the house: opens the store, activates the table, starts the loops, and drains them on SIGTERM.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+mod options;
+mod banner;
+mod signals;
+mod opening;
+mod house;
+mod activation;
 
-use anyhow::Context as _;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
 use arc_swap::ArcSwap;
-use tokio::{
-    net::TcpListener,
-    runtime::Runtime,
-    signal::unix::{SignalKind, signal},
-    sync::{Mutex, Notify, mpsc},
-    time,
-};
+use tokio::time;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
     clock::Clock,
-    domain::{
-        health::Snapshot,
-        run::{Failure, ReplicaId},
-        settle::Ended,
-    },
-    engine::{
-        Engine, Parts, Settings, attempt::ABORT_GRACE, chores, chores::Chore, lease, lease::Keeper, loops,
-        observe::Observer, settler, settler::Finished,
-    },
-    handlers::{AppDatabase, AppTx, Tools},
-    http,
+    domain::{health::Snapshot, run::ReplicaId},
+    engine::{Engine, Parts, Settings, observe::Observer},
+    handlers::Tools,
+    http::{self, Access, HttpState},
     job_table::JobTable,
     metrics::Metrics,
-    store::{ActivateRequest, AppConnection, DatabaseConfig, DaemonLock, Store, StoreError},
+    store::DatabaseConfig,
 };
 
-/// Threads of the handlers' runtime at least: one that blocks must leave another.
-const LEAST_HANDLER_THREADS: usize = 4;
-/// First wait between two tries to open the database; doubles up to `LONGEST_OPEN_RETRY`.
-const OPEN_RETRY: Duration = Duration::from_millis(250);
-const LONGEST_OPEN_RETRY: Duration = Duration::from_secs(5);
-/// A loop that died is started again this often.
-const LOOP_RESTARTS: usize = 3;
-/// For the last settlements, after everything was stopped.
-const SETTLE_GRACE: Duration = Duration::from_secs(3);
-/// Between two tries to become the active table.
-const ACTIVATION_RETRY: Duration = Duration::from_secs(10);
+pub use crate::http::ListenError;
+pub use options::database;
+
+use house::House;
+use opening::{app_database, handlers_runtime, open};
+use signals::Signals;
+
+/// Open answers may end for this long after the rest has stopped.
+const CLOSING_TIME: Duration = Duration::from_secs(1);
 
 /// Everything a process needs to know to start.
 pub struct Options {
@@ -52,7 +42,7 @@ pub struct Options {
     pub settings: Settings,
     /// `None` = no HTTP at all.
     pub listen: Option<SocketAddr>,
-    pub access: http::Access,
+    pub access: Arc<Access>,
     pub tools: Tools,
     /// The commit this binary was built from, or empty.
     pub revision: &'static str,
@@ -79,7 +69,14 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
     let observer = Arc::new(Observer::new(Arc::new(ArcSwap::from_pointee(snapshot))));
     let jobs: Vec<_> = options.table.jobs.values().map(|entry| Arc::clone(&entry.job)).collect();
     let metrics = Arc::new(Metrics::new(&jobs, &options.settings.version, options.revision));
-    let web = Web::open(&options, &observer, &metrics, &clock).await?;
+    let state = HttpState {
+        jobs: Arc::new(jobs),
+        snapshot: observer.reader(),
+        metrics: Arc::clone(&metrics),
+        clock: clock.clone(),
+        access: Arc::clone(&options.access),
+    };
+    let web = Web::open(&options, state).await?;
 
     let opened = tokio::select! {
         opened = open(&options.database) => opened?,
@@ -115,21 +112,18 @@ struct Web {
 }
 
 impl Web {
-    async fn open(options: &Options, observer: &Arc<Observer>, metrics: &Arc<Metrics>, clock: &Clock) -> anyhow::Result<Self> {
+    async fn open(options: &Options, state: HttpState) -> Result<Self, ListenError> {
         let web = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
-        let Some(address) = options.listen else { return Ok(web) };
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}: stop what listens there, or set PORT or WORKERS_LISTEN"))?;
-        let state = http::HttpState::new(Arc::clone(&options.table), observer.reader(), Arc::clone(metrics), clock.clone());
-        web.tasks.spawn(http::serve(listener, state, options.access.clone(), web.stop.clone()));
+        if let Some(address) = options.listen {
+            let listener = http::listen(address).await?;
+            web.tasks.spawn(http::serve(listener, state, web.stop.clone()));
+        }
         Ok(web)
     }
 
     async fn close(self) {
         self.stop.cancel();
         self.tasks.close();
-        time::timeout(Duration::from_secs(1), self.tasks.wait()).await.unwrap_or_default();
+        time::timeout(CLOSING_TIME, self.tasks.wait()).await.unwrap_or_default();
     }
 }
-

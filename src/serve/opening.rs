@@ -1,13 +1,32 @@
 //! Opens the database, as long as it takes, and gives handlers their way to it.
 
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::{runtime::Runtime, time};
+use tracing::warn;
+
+use crate::{
+    domain::run::Failure,
+    engine::lease,
+    handlers::{AppDatabase, AppTx},
+    store::{AppConnection, DaemonLock, DatabaseConfig, Store, StoreError},
+};
+
+/// Threads of the handlers' runtime at least: one that blocks must leave another.
+const LEAST_HANDLER_THREADS: usize = 4;
+/// First wait between two tries to open the database; doubles up to `LONGEST_OPEN_RETRY`.
+const OPEN_RETRY: Duration = Duration::from_millis(250);
+const LONGEST_OPEN_RETRY: Duration = Duration::from_secs(5);
+
 /// An open store, and the proof that no other daemon holds its file.
-struct Opened {
-    store: Store,
-    lock: DaemonLock,
+pub struct Opened {
+    pub store: Store,
+    pub lock: DaemonLock,
 }
 
 /// Opens and migrates, as long as it takes: only what waiting cannot mend is an error.
-async fn open(config: &DatabaseConfig) -> Result<Opened, StoreError> {
+pub async fn open(config: &DatabaseConfig) -> Result<Opened, StoreError> {
     let mut wait = OPEN_RETRY;
     loop {
         match try_open(config).await {
@@ -28,7 +47,7 @@ async fn try_open(config: &DatabaseConfig) -> Result<Opened, StoreError> {
     Ok(Opened { store, lock })
 }
 
-fn handlers_runtime() -> anyhow::Result<Runtime> {
+pub fn handlers_runtime() -> anyhow::Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(LEAST_HANDLER_THREADS, usize::from);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.max(LEAST_HANDLER_THREADS))
@@ -39,10 +58,10 @@ fn handlers_runtime() -> anyhow::Result<Runtime> {
 }
 
 /// The handlers' way to the daemon's own database.
-fn app_database(store: &Store) -> AppDatabase {
+pub fn app_database(store: &Store) -> AppDatabase {
     let store = store.clone();
     AppDatabase {
-        begin: Arc::new(move || {
+        begin: std::sync::Arc::new(move || {
             let store = store.clone();
             Box::pin(async move {
                 match store.begin_app().await {

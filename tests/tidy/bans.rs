@@ -125,7 +125,8 @@ fn notes_to_self(source: &Source) -> Vec<Finding> {
     }
     let note = |(index, line): (usize, &str)| {
         let (_, comment) = line.split_once("//")?;
-        let word = ["TODO", "FIXME", "XXX"].into_iter().find(|word| comment.contains(word))?;
+        let mut words = comment.split(|c: char| !c.is_alphanumeric());
+        let word = words.find(|word| ["TODO", "FIXME", "XXX"].contains(word))?;
         Some(source.finding(index + 1, format!("{word}: do it now, or open an issue")))
     };
     source.text.lines().enumerate().filter_map(note).collect()

@@ -1,19 +1,28 @@
 //! `http`: calls an endpoint of the team's application and judges its answer by content.
 
+mod call;
 mod client;
+mod ending;
+mod exchange;
+mod expect;
+mod judge;
+mod retry_after;
 mod target;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use reqwest::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use client::HttpClients;
-pub use target::Target;
+pub use expect::{Expect, Statuses};
+pub use target::{DEFAULT_TARGET, Target};
 
-use super::{Context, Ending, Handler, Scope, not_supported_yet};
+use super::{Context, Done, Ending, Handler, Scope, not_supported_yet};
 use crate::domain::{duration::Length, run::Failure};
+use call::{Address, Call, checked_headers};
 
 /// Longest wait for a connection, name look-up and TLS included, unless told otherwise.
 const CONNECT_TIMEOUT: Length = Length(Duration::from_secs(5));
@@ -66,24 +75,56 @@ pub enum Judge {
     Status,
 }
 
-/// What a good answer looks like.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Expect {
-    /// A code (`200`) or a class (`"2xx"`); any 2xx unless given.
-    pub status: Option<String>,
-    /// Fields that must stand in the answer with these values; other fields may stand beside them.
-    pub json: Option<Value>,
+impl Settings {
+    /// The one method that is given, and its path or URL.
+    fn method_and_place(&self) -> Result<(Method, &str), String> {
+        let methods = [
+            (Method::GET, &self.get),
+            (Method::POST, &self.post),
+            (Method::PUT, &self.put),
+            (Method::PATCH, &self.patch),
+            (Method::DELETE, &self.delete),
+        ];
+        let mut given = methods.into_iter().filter_map(|(method, place)| Some((method, place.as_deref()?)));
+        match (given.next(), given.next()) {
+            (Some(one), None) => Ok(one),
+            (None, _) => Err("no address: give one of get, post, put, patch, delete".into()),
+            (Some((first, _)), Some((second, _))) => Err(format!(
+                "two addresses: {} and {}; a call has one",
+                first.as_str().to_ascii_lowercase(),
+                second.as_str().to_ascii_lowercase()
+            )),
+        }
+    }
 }
 
 impl Handler for Settings {
-    fn check(&mut self, _: &Scope<'_>) -> Vec<String> {
-        let _ = CONNECT_TIMEOUT;
-        Vec::new()
+    fn check(&mut self, scope: &Scope<'_>) -> Vec<String> {
+        let mut errors: Vec<String> = Address::find(self, scope.targets).err().into_iter().collect();
+        errors.extend(checked_headers(&self.headers).err().unwrap_or_default());
+        if self.get.is_some() && self.json.is_some() {
+            errors.push("get takes no json".into());
+        }
+        if self.items.as_ref().is_some_and(|path| path.split('.').any(str::is_empty)) {
+            errors.push("items has an empty part; write a dotted path such as stats.processados".into());
+        }
+        errors
     }
 
     async fn run(&self, ctx: Context) -> Ending {
-        drop(ctx);
-        Err(Failure::permanent("not built yet"))
+        let call = Call::new(self, &ctx).map_err(|error| Failure::permanent(error).before_effect())?;
+        let client = ctx.tools.http.client(call.connect_timeout);
+        let client = client.map_err(|error| Failure::retry(format!("no http client: {error}")).before_effect())?;
+        // Cancellation is not looked at: an answer that comes before the attempt is aborted saves the work from being
+        // in doubt, and the other side goes on working anyway.
+        let exchange = exchange::exchange(&client, &call, ctx.now);
+        let answer = match call.timeout {
+            Some(limit) => tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
+                let limit = Length(limit);
+                Err(Failure::retry(format!("{}: no whole answer within {limit}", call.shown())))
+            }),
+            None => exchange.await,
+        }?;
+        ending::ending(self, &answer, &call.shown()).map(Done::Report)
     }
 }

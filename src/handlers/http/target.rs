@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use reqwest::Url;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::call::checked_headers;
 use crate::{domain::duration::Length, handlers::not_supported_yet};
+
+/// The target of a job that names none.
+pub const DEFAULT_TARGET: &str = "default";
 
 /// Settings of `[targets.<name>]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,8 +44,30 @@ impl Target {
         Self { base_url: base_url.into(), ..Self::default() }
     }
 
-    /// What is wrong with the settings; empty = nothing. For the job table, which knows the target's name.
+    /// What is wrong with the settings, one message per mistake. The messages do not name the target.
     pub fn check(&self) -> Vec<String> {
-        Vec::new()
+        let mut errors: Vec<String> = self.url("").err().into_iter().collect();
+        errors.extend(checked_headers(&self.headers).err().unwrap_or_default());
+        errors
     }
+
+    /// The URL of a path below this target; the path is empty or begins with `/`.
+    pub(super) fn url(&self, path: &str) -> Result<Url, String> {
+        if self.base_url.is_empty() {
+            return Err("base_url is empty".into());
+        }
+        if self.base_url.contains(['?', '#']) {
+            return Err("base_url has a query or a fragment; a call adds its own with `query`".into());
+        }
+        web_url(&format!("{}{path}", self.base_url.trim_end_matches('/')))
+    }
+}
+
+/// A URL of the web. The error does not quote it, because a URL may hold a password.
+pub(super) fn web_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+    if !["http", "https"].contains(&url.scheme()) {
+        return Err(format!("the URL begins with {:?}, and must begin with http:// or https://", url.scheme()));
+    }
+    Ok(url)
 }

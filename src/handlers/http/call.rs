@@ -1,0 +1,172 @@
+//! One call, put together from the settings, the target and the run.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use chrono::SecondsFormat;
+use reqwest::{
+    Method, Url,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+use serde_json::Value;
+
+use super::{
+    CONNECT_TIMEOUT, Settings,
+    target::{DEFAULT_TARGET, Target, web_url},
+};
+use crate::handlers::{Context, Targets};
+
+/// Headers that every call carries with the daemon's own value, or that belong to the connection.
+const OUR_HEADERS: [&str; 10] = [
+    "idempotency-key",
+    "webhook-id",
+    "workers-job",
+    "workers-attempt",
+    "workers-scheduled-for",
+    "traceparent",
+    "connection",
+    "content-length",
+    "host",
+    "transfer-encoding",
+];
+
+/// A request that is ready to be sent, and its limits.
+pub(super) struct Call {
+    pub method: Method,
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub body: Option<Value>,
+    pub connect_timeout: Duration,
+    /// `None` = the attempt's own limit is the only one.
+    pub timeout: Option<Duration>,
+}
+
+impl Call {
+    /// Everything that can be wrong was found by `check`, unless a target changed since.
+    pub fn new(settings: &Settings, ctx: &Context) -> Result<Self, String> {
+        let Address { method, url, target } = Address::find(settings, &ctx.tools.targets)?;
+        let mut headers = HeaderMap::new();
+        if let Some(target) = target {
+            headers.extend(checked_headers(&target.headers).map_err(|errors| errors.join("; "))?);
+        }
+        headers.extend(checked_headers(&settings.headers).map_err(|errors| errors.join("; "))?);
+        headers.extend(headers_of_run(ctx));
+        let timeout = settings.timeout.or(target.and_then(|target| target.timeout));
+        let connect_timeout = settings.connect_timeout.or(target.and_then(|target| target.connect_timeout));
+        Ok(Self {
+            body: body(settings, &method, ctx.payload()),
+            method,
+            url,
+            headers,
+            connect_timeout: connect_timeout.unwrap_or(CONNECT_TIMEOUT).0,
+            timeout: timeout.map(|length| length.0),
+        })
+    }
+
+    /// The call as people see it: without user, password, query and headers, where secrets live.
+    pub fn shown(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{} {}://{host}{port}{}", self.method, self.url.scheme(), self.url.path())
+    }
+}
+
+/// Where a call goes.
+#[derive(Debug)]
+pub(super) struct Address<'a> {
+    pub method: Method,
+    pub url: Url,
+    pub target: Option<&'a Target>,
+}
+
+impl<'a> Address<'a> {
+    pub fn find(settings: &Settings, targets: &'a Targets) -> Result<Self, String> {
+        let (method, place) = settings.method_and_place()?;
+        let (mut url, target) = if place.starts_with('/') {
+            let name = settings.target.as_deref().unwrap_or(DEFAULT_TARGET);
+            let target = targets.get(name).ok_or_else(|| no_target(name, targets))?;
+            let url = target.url(place).map_err(|error| format!("target {name:?}: {error}"))?;
+            (url, Some(target))
+        } else if !place.contains("://") {
+            return Err(format!("{place:?} begins neither with / nor with http:// or https://"));
+        } else if let Some(name) = &settings.target {
+            return Err(format!("a full URL takes no target, and {name:?} is given"));
+        } else {
+            (web_url(place)?, None)
+        };
+        add_query(&mut url, &settings.query)?;
+        Ok(Self { method, url, target })
+    }
+}
+
+fn no_target(name: &str, targets: &Targets) -> String {
+    if name == DEFAULT_TARGET {
+        return "no target: set APP_URL, add [targets.default], name a target, or give a full URL".into();
+    }
+    let known: Vec<_> = targets.keys().map(String::as_str).collect();
+    format!("unknown target {name:?}; known are: {}", known.join(", "))
+}
+
+fn add_query(url: &mut Url, query: &BTreeMap<String, Value>) -> Result<(), String> {
+    for (name, value) in query {
+        let values = match value {
+            Value::Array(values) => values.as_slice(),
+            one => std::slice::from_ref(one),
+        };
+        for value in values {
+            let text = match value {
+                Value::String(text) => text.clone(),
+                Value::Number(_) | Value::Bool(_) => value.to_string(),
+                _ => return Err(format!("query {name:?} is neither text nor a number nor true or false")),
+            };
+            url.query_pairs_mut().append_pair(name, &text);
+        }
+    }
+    Ok(())
+}
+
+/// The headers of a setting, or one message per mistake. Values are never quoted: they hold tokens.
+pub(super) fn checked_headers(headers: &BTreeMap<String, String>) -> Result<HeaderMap, Vec<String>> {
+    let mut checked = HeaderMap::new();
+    let mut errors = Vec::new();
+    for (name, value) in headers {
+        let ours = OUR_HEADERS.contains(&name.to_ascii_lowercase().as_str());
+        match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            _ if ours => errors.push(format!("header {name:?} is set by the daemon")),
+            (Ok(name), Ok(mut value)) => {
+                value.set_sensitive(true);
+                checked.insert(name, value);
+            }
+            (Err(_), _) => errors.push(format!("header {name:?} is not a name that HTTP allows")),
+            (_, Err(_)) => errors.push(format!("header {name:?} has a value with a line break or a control character")),
+        }
+    }
+    if errors.is_empty() { Ok(checked) } else { Err(errors) }
+}
+
+/// The same on each attempt, but for `Workers-Attempt` and the span of `traceparent`.
+fn headers_of_run(ctx: &Context) -> HeaderMap {
+    let run = &ctx.run;
+    let trace = run.id.0;
+    // W3C trace context: the run is the trace, and each attempt a span of it; the lowest bit keeps it from being zero.
+    let span = (trace.as_u64_pair().1 ^ (u64::from(ctx.attempt) << 1)) | 1;
+    let mut headers = vec![
+        ("idempotency-key", trace.to_string()),
+        ("webhook-id", trace.to_string()),
+        ("workers-job", run.job.to_string()),
+        ("workers-attempt", ctx.attempt.to_string()),
+        ("traceparent", format!("00-{}-{span:016x}-01", trace.simple())),
+    ];
+    if let Some(instant) = run.scheduled_for {
+        headers.push(("workers-scheduled-for", instant.to_rfc3339_opts(SecondsFormat::AutoSi, true)));
+    }
+    let value = |text: String| HeaderValue::try_from(text).expect("ids, job names and instants are plain ASCII");
+    headers.into_iter().map(|(name, text)| (HeaderName::from_static(name), value(text))).collect()
+}
+
+fn body(settings: &Settings, method: &Method, payload: &Value) -> Option<Value> {
+    if settings.json.is_some() {
+        return settings.json.clone();
+    }
+    let takes_payload = [Method::POST, Method::PUT, Method::PATCH].contains(method);
+    (takes_payload && !payload.is_null()).then(|| payload.clone())
+}

@@ -1,0 +1,50 @@
+//! `Retry-After`: how long a server asks to be left alone (RFC 9110, 10.2.3).
+
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+
+/// The wait that a header asks for: seconds, or an HTTP date measured from `now`. A date in the past is no wait at all;
+/// `None` = it is neither.
+pub(super) fn parse(header: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let header = header.trim();
+    if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit ask for longer than anyone waits.
+        return Some(Duration::from_secs(header.parse().unwrap_or(u64::MAX)));
+    }
+    Some((http_date(header)? - now).to_std().unwrap_or_default())
+}
+
+/// The three forms that RFC 9110, 5.6.7 makes a recipient accept.
+pub(super) fn http_date(text: &str) -> Option<DateTime<Utc>> {
+    if let Ok(date) = DateTime::parse_from_rfc2822(text) {
+        return Some(date.to_utc());
+    }
+    let forms = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+    forms.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok()).map(|date| date.and_utc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_given_in_seconds_or_as_a_date() {
+        let now = http_date("Sun, 06 Nov 1994 08:49:37 GMT").expect("the date of the standard");
+        for (header, seconds) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("99999999999999999999999", Some(u64::MAX)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sunday, 06-Nov-94 08:50:37 GMT", Some(60)),
+            ("Sun Nov  6 08:50:37 1994", Some(60)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("-5", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(header, now), seconds.map(Duration::from_secs), "{header:?}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! One attempt without an engine: a context over a real database, and what the engine does with the ending.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use emponto::{
+    domain::{
+        job::{About, Backoff, CatchUp, Delivery, Job, JobName, Keep, Overlap, Policy, Retry},
+        run::{Failure, Report, Run, RunId, State, Trigger},
+        schedule::Zone,
+    },
+    handlers::{AppDatabase, AppTx, Context, Done, Ending, Scope, Targets, Tools, Work},
+};
+use serde_json::{Value, json};
+use sqlx::{Connection, PgPool, SqliteConnection, sqlite::SqliteConnectOptions};
+use tempfile::TempDir;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::support::postgres::Database;
+
+/// The instant at which attempts start unless a test says otherwise: a Wednesday.
+pub fn noon() -> DateTime<Utc> {
+    instant("2025-01-08T12:00:00Z")
+}
+
+pub fn instant(text: &str) -> DateTime<Utc> {
+    text.parse().expect("an instant in RFC 3339")
+}
+
+/// A work read from settings as `jobs.toml` gives them, and checked.
+pub fn work(name: &str, settings: Value) -> Work {
+    checked(name, settings, &Targets::new()).expect("settings that can run")
+}
+
+/// As `work`; or what a reader of the job table would be told.
+pub fn checked(name: &str, settings: Value, targets: &Targets) -> Result<Work, Vec<String>> {
+    let mut work = Work::parse(name, settings).map_err(|error| vec![error.to_string()])?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/handlers");
+    let errors = work.check(&Scope { targets, folder: &folder });
+    if errors.is_empty() { Ok(work) } else { Err(errors) }
+}
+
+/// The daemon's own database, real and empty.
+pub enum Home {
+    Sqlite { connection: Arc<Mutex<SqliteConnection>>, path: String, _folder: TempDir },
+    Postgres { pool: PgPool, _database: Database },
+}
+
+impl Home {
+    pub async fn sqlite() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let path = folder.path().join("home.db").display().to_string();
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let connection = SqliteConnection::connect_with(&options).await.expect("a new file");
+        Self::Sqlite { connection: Arc::new(Mutex::new(connection)), path, _folder: folder }
+    }
+
+    pub async fn postgres() -> Self {
+        let database = Database::new().await;
+        let pool = PgPool::connect(&database.url).await.expect("the test's database answers");
+        Self::Postgres { pool, _database: database }
+    }
+
+    pub async fn both() -> [Self; 2] {
+        [Self::sqlite().await, Self::postgres().await]
+    }
+
+    pub fn url(&self) -> String {
+        match self {
+            Self::Sqlite { path, .. } => format!("sqlite://{path}"),
+            Self::Postgres { _database, .. } => _database.url.clone(),
+        }
+    }
+
+    /// Runs statements of the test itself.
+    pub async fn execute(&self, statements: &'static str) {
+        let done = match self {
+            Self::Sqlite { connection, .. } => {
+                let mut connection = taken(connection).await;
+                sqlx::raw_sql(statements).execute(&mut *connection).await.map(drop)
+            }
+            Self::Postgres { pool, .. } => sqlx::raw_sql(statements).execute(pool).await.map(drop),
+        };
+        done.unwrap_or_else(|error| panic!("{statements}: {error}"));
+    }
+
+    /// The rows of a query whose first column is text.
+    pub async fn texts(&self, query: &'static str) -> Vec<String> {
+        let rows = match self {
+            Self::Sqlite { connection, .. } => {
+                let mut connection = taken(connection).await;
+                sqlx::query_scalar(query).fetch_all(&mut *connection).await
+            }
+            Self::Postgres { pool, .. } => sqlx::query_scalar(query).fetch_all(pool).await,
+        };
+        rows.unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+
+    pub fn app(&self) -> AppDatabase {
+        match self {
+            Self::Sqlite { connection, .. } => {
+                let connection = Arc::clone(connection);
+                let begin = move || -> futures_util::future::BoxFuture<'static, _> {
+                    let connection = Arc::clone(&connection);
+                    Box::pin(async move {
+                        let mut guard = taken(&connection).await;
+                        let begun = sqlx::raw_sql("begin immediate").execute(&mut *guard).await;
+                        begun.map_err(|error| Failure::retry(error.to_string()))?;
+                        Ok(AppTx::Sqlite(guard))
+                    })
+                };
+                AppDatabase { begin: Arc::new(begin) }
+            }
+            Self::Postgres { pool, .. } => {
+                let pool = pool.clone();
+                let begin = move || -> futures_util::future::BoxFuture<'static, _> {
+                    let pool = pool.clone();
+                    Box::pin(async move {
+                        let tx = pool.begin().await.map_err(|error| Failure::retry(error.to_string()))?;
+                        Ok(AppTx::Postgres(tx))
+                    })
+                };
+                AppDatabase { begin: Arc::new(begin) }
+            }
+        }
+    }
+}
+
+/// The connection, as the store gives it: what an earlier holder left open is rolled back.
+async fn taken(connection: &Arc<Mutex<SqliteConnection>>) -> OwnedMutexGuard<SqliteConnection> {
+    let mut guard = Arc::clone(connection).lock_owned().await;
+    // An error means that nothing was open.
+    let _ = sqlx::raw_sql("rollback").execute(&mut *guard).await;
+    guard
+}
+
+/// A database for handlers that need none.
+pub fn no_database() -> AppDatabase {
+    AppDatabase { begin: Arc::new(|| Box::pin(async { Err(Failure::permanent("this test has no database")) })) }
+}
+
+/// What one attempt gets, to be changed before it is used.
+pub fn context(database: AppDatabase) -> Context {
+    Context {
+        run: Arc::new(run()),
+        job: Arc::new(job()),
+        attempt: 1,
+        now: noon(),
+        deadline: noon() + TimeDelta::minutes(5),
+        cancelled: CancellationToken::new(),
+        tools: Tools::new(Targets::new()),
+        database,
+    }
+}
+
+/// Ends an attempt as the engine does, without the row of the run: a transaction is committed.
+pub async fn commit(ending: Ending) -> Result<Report, Failure> {
+    match ending? {
+        Done::Report(report) => Ok(report),
+        Done::InTransaction(report, AppTx::Postgres(tx)) => {
+            tx.commit().await.expect("PostgreSQL commits");
+            Ok(report)
+        }
+        Done::InTransaction(report, AppTx::Sqlite(mut guard)) => {
+            sqlx::raw_sql("commit").execute(&mut *guard).await.expect("SQLite commits");
+            Ok(report)
+        }
+    }
+}
+
+pub fn run() -> Run {
+    Run {
+        id: RunId(Uuid::now_v7()),
+        job: JobName::from_store("nightly"),
+        epoch: 1,
+        trigger: Trigger::Schedule,
+        scheduled_for: Some(noon() - TimeDelta::seconds(2)),
+        covers: 1,
+        covers_from: Some(noon() - TimeDelta::seconds(2)),
+        state: State::Running,
+        outcome: None,
+        reason: None,
+        due_at: noon(),
+        priority: 0,
+        key: None,
+        dedupe_key: None,
+        payload: Value::Null,
+        attempt: 1,
+        max_attempts: 3,
+        crashes: 0,
+        exclusive: true,
+        replica: None,
+        resume: None,
+        retry_of: None,
+        cancel_requested_at: None,
+        created_at: noon() - TimeDelta::seconds(1),
+        started_at: Some(noon()),
+        finished_at: None,
+        lag_ms: None,
+        duration_ms: None,
+        items: None,
+        items_failed: None,
+        response_code: None,
+        result: None,
+        error: None,
+        errors: json!([]),
+    }
+}
+
+pub fn job() -> Job {
+    Job {
+        name: JobName::from_store("nightly"),
+        schedule: None,
+        zone: Zone::utc(),
+        handler: "noop",
+        disabled: None,
+        gate: None,
+        policy: Policy {
+            timeout: Duration::from_secs(300),
+            slow_after: Duration::from_secs(60),
+            retry: Retry { max_attempts: 3, backoff: Backoff::List(vec![Duration::from_secs(5)]), jitter: false },
+            overlap: Overlap::Skip,
+            catch_up: CatchUp::Latest,
+            catch_up_within: TimeDelta::days(1),
+            delivery: Delivery::AtLeastOnce,
+            critical: false,
+            stale_after: None,
+            priority: 0,
+            concurrency: None,
+            keep: Keep { done: Duration::from_secs(60), failed: Duration::from_secs(60) },
+        },
+        payload: Value::Null,
+        about: About::default(),
+        previous_names: Vec::new(),
+        work_hash: String::new(),
+    }
+}
