@@ -7,7 +7,7 @@ mod start;
 mod jobs;
 mod runs;
 mod ledger;
-mod schedule;
+pub mod schedule;
 mod status;
 mod migrate;
 
