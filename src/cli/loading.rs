@@ -88,7 +88,8 @@ fn read_table(file: &Path, environment: &Environment) -> Result<JobTable, Vec<Pr
     }
     let bytes = fs::read(file).map_err(|error| refuse(Code::Unreadable, format!("cannot read {name}: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        let line =
+            1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
         let problem = Problem::of_file(Code::Syntax, &name, "the file is not UTF-8").on_line(line);
         vec![problem.with_help("save it as UTF-8")]
     })?;
