@@ -4,19 +4,25 @@ mod connect;
 mod dialect;
 mod error;
 mod ledger;
+mod reads;
 mod row;
 mod session;
 mod snapshot;
 mod work;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 
 pub use connect::{AppConnection, DaemonLock, Described, Migrated, MigrationStatus};
 pub use dialect::Kind;
-pub use ledger::{Activation, ActivateRequest, PlanRequest};
+pub use ledger::{ActivateRequest, Activation, Audit, AuditWindow, PlanRequest, Rewound};
+pub use reads::RunFilter;
 pub use snapshot::Figures;
+pub use work::{Enqueued, NewRun};
 
 use crate::domain::{
     job::{Job, JobName},
@@ -37,7 +43,8 @@ struct Inner {
 
 /// Every statement of ours, file by file; a test prepares each of them on both databases.
 fn statements() -> impl Iterator<Item = &'static dialect::Sql> {
-    ledger::STATEMENTS.iter().chain(work::STATEMENTS).chain(&[snapshot::STATEMENTS]).copied().flatten()
+    let own: &[&[dialect::Sql]] = &[reads::STATEMENTS, snapshot::STATEMENTS];
+    own.iter().chain(ledger::STATEMENTS).chain(work::STATEMENTS).copied().flatten()
 }
 
 /// Why a verb did not do its work. A variant only where somebody branches on it.
@@ -88,6 +95,21 @@ pub struct DatabaseConfig {
     pub data_dir: PathBuf,
     /// Shown in `pg_stat_activity`.
     pub application_name: String,
+}
+
+impl DatabaseConfig {
+    /// A SQLite file that survives its process and not a power cut: what a test needs.
+    pub fn sqlite_for_tests(path: impl AsRef<Path>) -> Self {
+        Self {
+            url: format!("sqlite://{}?synchronous=off", path.as_ref().display()),
+            direct_url: None,
+            schema: "workers".into(),
+            max_connections: 2,
+            min_connections: 0,
+            data_dir: ".".into(),
+            application_name: "emponto-test".into(),
+        }
+    }
 }
 
 /// What a planning pass did.

@@ -96,6 +96,13 @@ impl Sqlite {
         Ok(connection)
     }
 
+    /// Moves the journal into the file and refreshes what the query planner knows.
+    pub async fn tidy(&self) -> Result<()> {
+        let mut connection = self.lock_writer().await?;
+        sqlx::raw_sql("pragma optimize; pragma wal_checkpoint(truncate)").execute(&mut *connection).await?;
+        Ok(())
+    }
+
     pub async fn close(&self) {
         self.readers.close().await;
         let mut connection = self.connection.lock().await;

@@ -23,10 +23,10 @@ statements! {
         "select job, schedule, timezone, dst, zone_data_version from {schedules}
         where valid_until is null and job {in($1)}"
     );
-    ALL_OF_JOB = Sql::both(
-        "select epoch, valid_from, valid_until, schedule, timezone, dst, zone_data_version from {schedules}
-        where job = $1
-        order by epoch"
+    ALL = Sql::both(
+        "select job, epoch, valid_from, valid_until, schedule, timezone, dst, zone_data_version from {schedules}
+        where job {in($1)}
+        order by job, epoch"
     );
     CLOSE = Sql::bulk(
         &[("job", Of::Text), ("until", Of::Instant)],
@@ -106,16 +106,23 @@ impl Store {
     /// The epochs of a job, oldest first.
     pub async fn epochs(&self, job: &JobName) -> Result<Vec<Epoch>> {
         let job = job.to_string();
-        self.read(move |session| Box::pin(epochs_within(session, job.clone()))).await
+        self.read(move |session| Box::pin(of_job(session, job.clone()))).await
     }
 }
 
-async fn epochs_within(session: &mut Session<'_>, job: String) -> Result<Vec<Epoch>> {
-    let rows = session.rows(&ALL_OF_JOB, params![job]).await?;
-    let epoch = |row: &crate::store::row::Row| {
+pub(super) async fn of_job(session: &mut Session<'_>, job: String) -> Result<Vec<Epoch>> {
+    Ok(all(session, vec![job]).await?.into_values().next().unwrap_or_default())
+}
+
+/// All epochs of these jobs, oldest first.
+pub(super) async fn all(session: &mut Session<'_>, jobs: Vec<String>) -> Result<HashMap<JobName, Vec<Epoch>>> {
+    let mut all: HashMap<JobName, Vec<Epoch>> = HashMap::new();
+    for row in session.rows(&ALL, params![jobs]).await? {
         let mut columns = row.columns();
-        let (epoch, valid_from, valid_until) = (columns.int()?, columns.instant()?, columns.maybe_instant()?);
-        Ok(Epoch { epoch, schedule: spec(&mut columns)?, valid_from, valid_until })
-    };
-    rows.iter().map(epoch).collect()
+        let (job, epoch) = (columns.job()?, columns.int()?);
+        let (valid_from, valid_until) = (columns.instant()?, columns.maybe_instant()?);
+        let schedule = spec(&mut columns)?;
+        all.entry(job).or_default().push(Epoch { epoch, schedule, valid_from, valid_until });
+    }
+    Ok(all)
 }

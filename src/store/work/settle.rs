@@ -103,50 +103,41 @@ statements! {
     );
 }
 
-type Batch = Arc<Vec<(Lease, Settlement)>>;
-
 impl Store {
     /// Settles a batch; the answers are in its order. On an error nothing is known: give the same batch again, a
     /// settlement that was written before is recognised by its lease.
-    pub async fn settle(&self, batch: impl Into<Batch>, now: DateTime<Utc>) -> Result<Vec<Settled>> {
-        let batch: Batch = batch.into();
+    pub async fn settle(&self, batch: &[(Lease, Settlement)], now: DateTime<Utc>) -> Result<Vec<Settled>> {
         let mut settled = Vec::with_capacity(batch.len());
-        for start in (0..batch.len()).step_by(BATCH) {
-            let end = batch.len().min(start + BATCH);
-            match self.settle_part(&batch, (start, end), now).await {
+        for part in batch.chunks(BATCH) {
+            match self.settle_part(part, now).await {
                 Err(StoreError::Refused(_)) => {
-                    for index in start..end {
-                        settled.push(self.settle_alone(&batch, index, now).await?);
+                    for alone in part.chunks(1) {
+                        settled.extend(self.settle_alone(alone, now).await?);
                     }
                 }
-                part => settled.extend(part?),
+                answers => settled.extend(answers?),
             }
         }
         Ok(settled)
     }
 
-    async fn settle_part(&self, batch: &Batch, (start, end): (usize, usize), now: DateTime<Utc>) -> Result<Vec<Settled>> {
-        let batch = Arc::clone(batch);
-        self.write(QUICK, move |session| {
-            let items = batch[start..end].iter().map(|(lease, settlement)| Item::new(lease, settlement.clone()));
-            Box::pin(apply(session, items.collect(), now))
-        })
-        .await
+    async fn settle_part(&self, part: &[(Lease, Settlement)], now: DateTime<Utc>) -> Result<Vec<Settled>> {
+        let items: Arc<[Item]> = part.iter().map(|(lease, settlement)| Item::new(lease, settlement)).collect();
+        self.write(QUICK, move |session| Box::pin(apply(session, Arc::clone(&items), now))).await
     }
 
     /// One row of a batch that the database refused for its data: the bad one is settled as not storable.
-    async fn settle_alone(&self, batch: &Batch, index: usize, now: DateTime<Utc>) -> Result<Settled> {
-        let refusal = match self.settle_part(batch, (index, index + 1), now).await {
-            Err(StoreError::Refused(refusal)) => refusal,
-            settled => return Ok(settled?.remove(0)),
-        };
-        self.settle_refused(&batch[index].0, refusal, now).await
+    async fn settle_alone(&self, alone: &[(Lease, Settlement)], now: DateTime<Utc>) -> Result<Vec<Settled>> {
+        match self.settle_part(alone, now).await {
+            Err(StoreError::Refused(refusal)) => Ok(vec![self.settle_refused(&alone[0].0, refusal, now).await?]),
+            answers => answers,
+        }
     }
 
     /// Settles a run whose result the database would not take.
     pub(super) async fn settle_refused(&self, lease: &Lease, refusal: String, now: DateTime<Utc>) -> Result<Settled> {
-        let item = Item::new(lease, not_storable(&refusal));
-        let settled = self.write(QUICK, move |session| Box::pin(apply(session, vec![item.clone()], now))).await?;
+        let items: Arc<[Item]> = Arc::new([Item::new(lease, &not_storable(&refusal))]);
+        let settled = self.write(QUICK, move |session| Box::pin(apply(session, Arc::clone(&items), now))).await?;
         match settled.into_iter().next().expect("one item has one answer") {
             Settled::Applied => Ok(Settled::NotStorable(refusal)),
             settled => Ok(settled),
@@ -179,8 +170,8 @@ pub(super) struct Item {
 }
 
 impl Item {
-    pub fn new(lease: &Lease, settlement: Settlement) -> Self {
-        Self { run: lease.run(), fence: lease.fence().0, settlement }
+    pub fn new(lease: &Lease, settlement: &Settlement) -> Self {
+        Self { run: lease.run(), fence: lease.fence().0, settlement: settlement.clone() }
     }
 
     /// The columns of `SETTLE`.
@@ -213,7 +204,7 @@ impl Item {
 }
 
 /// Writes settlements within a transaction; the answers are in the order of the items.
-pub(super) async fn apply(session: &mut Session<'_>, items: Vec<Item>, now: DateTime<Utc>) -> Result<Vec<Settled>> {
+pub(super) async fn apply(session: &mut Session<'_>, items: Arc<[Item]>, now: DateTime<Utc>) -> Result<Vec<Settled>> {
     let gone = items.iter().filter(|item| item.settlement.delete).map(|item| params![item.run, item.fence]);
     let mut applied = HashSet::new();
     for row in session.bulk(&DELETE, gone.collect(), params![]).await? {

@@ -1,6 +1,6 @@
 //! Settling inside a handler's own transaction: effect and settlement commit together (promise R3).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sqlx::{Postgres, SqliteConnection, Transaction};
@@ -34,8 +34,19 @@ enum End {
     Settled(Settled),
     /// Nobody told us.
     InDoubt,
-    /// Rolled back, because the settlement could not be written in it.
+    /// Rolled back, because the database would not take the result.
     Refused(String),
+    /// Rolled back, because the handler left it unusable.
+    Failed(StoreError),
+}
+
+impl End {
+    fn of(error: StoreError) -> Self {
+        match error {
+            StoreError::Refused(reason) => Self::Refused(reason),
+            error => Self::Failed(error),
+        }
+    }
 }
 
 impl Store {
@@ -43,43 +54,45 @@ impl Store {
     /// handler's work was rolled back. `Undone` = the commit did not happen, and the run goes on without an attempt.
     ///
     /// # Errors
-    /// `Unreachable` when the commit is in doubt and nobody can be asked: the next renewal tells whether it still runs.
+    /// `Unreachable` when the commit is in doubt and nobody can be asked; any other error = rolled back, and the lease
+    /// still stands.
     pub async fn settle_within(
         &self,
         connection: AppConnection,
-        lease: Lease,
-        settlement: Settlement,
+        lease: &Lease,
+        settlement: &Settlement,
         now: DateTime<Utc>,
     ) -> Result<Settled> {
-        let item = Item::new(&lease, settlement);
+        let item = Item::new(lease, settlement);
         let end = match connection {
             AppConnection::Postgres(tx) => self.end_postgres(tx, &item, now).await,
             AppConnection::Sqlite(connection) => self.end_sqlite(connection, &item, now).await,
         };
         match end {
             End::Settled(Settled::Late) => {
-                // Rolled back with the handler's work: noted again, outside.
-                let late = item.clone();
-                let noted = self.write(QUICK, move |session| Box::pin(apply(session, vec![late.clone()], now))).await?;
-                Ok(noted.into_iter().next().unwrap_or(Settled::Late))
+                // Its note was rolled back with the handler's work: noted again, outside.
+                let items: Arc<[Item]> = Arc::new([item]);
+                self.write(QUICK, move |session| Box::pin(apply(session, Arc::clone(&items), now))).await?;
+                Ok(Settled::Late)
             }
             End::Settled(settled) => Ok(settled),
-            End::Refused(reason) => self.settle_refused(&lease, reason, now).await,
+            End::Refused(reason) => self.settle_refused(lease, reason, now).await,
+            End::Failed(error) => Err(error),
             End::InDoubt => self.write(QUICK, move |session| Box::pin(look(session, item.clone(), now))).await,
         }
     }
 
     async fn end_postgres(&self, mut tx: Transaction<'static, Postgres>, item: &Item, now: DateTime<Utc>) -> End {
         let Database::Postgres(database) = &self.inner.database else {
-            return End::Refused("a transaction of another database".into());
+            return End::Failed(StoreError::Other("a transaction of another database".into()));
         };
         let ended = timeout(COMMIT_LIMIT, async {
             let mut session = Session::postgres(&mut tx, &self.inner.book, !database.pooled);
-            let settled = match apply(&mut session, vec![item.clone()], now).await {
+            let settled = match apply(&mut session, Arc::new([item.clone()]), now).await {
                 Ok(mut settled) => settled.remove(0),
                 // Nothing can be committed on a connection that is gone.
                 Err(StoreError::Unreachable(_)) => return End::InDoubt,
-                Err(error) => return End::Refused(error.to_string()),
+                Err(error) => return End::of(error),
             };
             if settled == Settled::Late {
                 // Dropped without a commit, it rolls back all the same.
@@ -92,10 +105,10 @@ impl Store {
     }
 
     async fn end_sqlite(&self, mut guard: OwnedMutexGuard<SqliteConnection>, item: &Item, now: DateTime<Utc>) -> End {
-        let applied = apply(&mut Session::sqlite(&mut guard, &self.inner.book), vec![item.clone()], now).await;
+        let applied = apply(&mut Session::sqlite(&mut guard, &self.inner.book), Arc::new([item.clone()]), now).await;
         let end = match applied {
             Ok(mut settled) => End::Settled(settled.remove(0)),
-            Err(error) => End::Refused(error.to_string()),
+            Err(error) => End::of(error),
         };
         let keep = matches!(&end, End::Settled(Settled::Applied));
         let text = if keep { "commit" } else { "rollback" };
@@ -129,6 +142,6 @@ async fn look(session: &mut Session<'_>, item: Item, now: DateTime<Utc>) -> Resu
         Next::Again { at: now, reason }
     };
     let undone = Settlement { next, attempt_spent: at_most_once, delete: false, result: None, ..item.settlement };
-    apply(session, vec![Item { settlement: undone, ..item }], now).await?;
+    apply(session, Arc::new([Item { settlement: undone, ..item }]), now).await?;
     Ok(Settled::Undone)
 }
