@@ -10,11 +10,9 @@ use chrono::{DateTime, FixedOffset, Utc};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{
-    loading::{Loaded, Refused, load_within},
-    output::Exit,
-};
+use super::{Loaded, Refused, load_within};
 use crate::{
+    cli::output::Exit,
     config::{Flags, Surroundings},
     domain::{
         job::JobName,
