@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::{clock::Clock, config::Flags, serve, store::StoreError};
 use books::Books;
-use load::{Loaded, flags, load, settings};
+use load::{Loaded, check, config, flags, load, settings};
 use output::{Exit, Output, Stop, line};
 use schedule::Mistake;
 
@@ -44,6 +44,8 @@ enum Command {
     Start(start::StartArguments),
     /// Run one job's worker alone, beside a daemon or without one
     Run(start::RunArguments),
+    /// Validate settings and job table, and tell every mistake at once
+    Check(check::CheckArguments),
     /// What an expression means and when it fires
     Explain(schedule::ExplainArguments),
     /// The next firings of the jobs, or of an expression
@@ -63,6 +65,9 @@ enum Command {
     /// Bring the database's tables up to date, say how they stand, or print the statements
     #[command(subcommand)]
     Migrate(migrate::Migrate),
+    /// Show the settings and where they come from, the schema of jobs.toml, the list of variables
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Show the version
     Version {
         /// As JSON
@@ -86,6 +91,7 @@ impl Arguments {
         match command {
             Command::Start(arguments) => start::start(load(&flags)?, arguments).await,
             Command::Run(arguments) => start::run(load(&flags)?, arguments).await,
+            Command::Check(arguments) => check(&arguments, &flags),
             Command::Explain(arguments) => explain(&arguments, output),
             Command::Next(arguments) => next(&arguments, &flags, output),
             Command::Jobs(command) => jobs::jobs(&books(&flags).await?, command, output).await,
@@ -96,6 +102,7 @@ impl Arguments {
             Command::Migrate(command) => {
                 migrate::migrate(command, &serve::database(&settings(&flags)?), output).await
             }
+            Command::Config(command) => config::config(&command, &flags, output),
             Command::Version { json } => version(json),
         }
     }
@@ -117,6 +124,12 @@ fn base(at: status::At, flags: &Flags) -> Result<String, Stop> {
         listen.set_ip(Ipv4Addr::LOCALHOST.into());
     }
     Ok(format!("http://{listen}"))
+}
+
+fn check(arguments: &check::CheckArguments, flags: &Flags) -> anyhow::Result<Exit> {
+    let (text, exit) = check::examine(arguments, flags, Clock::system().now()).answer(arguments);
+    line(&text)?;
+    Ok(exit)
 }
 
 fn explain(arguments: &schedule::ExplainArguments, output: Output) -> anyhow::Result<Exit> {
