@@ -78,7 +78,7 @@ const COLUMNS: [Column<Line>; 10] = [
     ("UNEXPLAINED", |line| line.unexplained.to_string()),
 ];
 
-fn skipped(reasons: &BTreeMap<&'static str, i64>) -> String {
+fn skipped(reasons: &BTreeMap<String, i64>) -> String {
     if reasons.is_empty() {
         return "0".into();
     }

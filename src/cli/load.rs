@@ -40,6 +40,12 @@ pub fn settings(flags: &Flags) -> Result<Config, Stop> {
     }
 }
 
+/// A table without jobs, for commands that were given an expression.
+pub fn no_table() -> Arc<JobTable> {
+    let table = job_table::parse("version = 1\n", "", &Environment::default());
+    Arc::new(table.expect("a table without jobs is a good one"))
+}
+
 fn resolve(flags: &Flags, surroundings: &Surroundings, file: &FileSettings) -> Result<Config, Stop> {
     Config::resolve(flags, surroundings, file).map_err(|problems| Stop::new(Exit::ConfigInvalid, problems.join("\n")))
 }

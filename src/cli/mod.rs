@@ -129,8 +129,8 @@ fn explain(arguments: &schedule::ExplainArguments, output: Output) -> anyhow::Re
 }
 
 fn next(arguments: &schedule::NextArguments, flags: &Flags, output: Output) -> anyhow::Result<Exit> {
-    let table = if arguments.needs_table() { Some(load(flags)?.table) } else { None };
-    let firings = schedule::next(arguments, Clock::system().now(), table.as_deref()).map_err(stop)?;
+    let table = if arguments.needs_table() { load(flags)?.table } else { load::no_table() };
+    let firings = schedule::next(arguments, Clock::system().now(), &table).map_err(stop)?;
     match output {
         Output::Table => line(&schedule::next_text(&firings))?,
         Output::Json | Output::Jsonl => output.list(schedule::next_json(&firings).as_array().map_or(&[], Vec::as_slice), &[])?,
