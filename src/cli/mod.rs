@@ -1,13 +1,12 @@
 //! The command line: one file per command family; it prints and never decides.
 
 pub mod output;
-mod load;
-mod books;
+pub mod loading;
 mod start;
-mod jobs;
-mod runs;
-mod ledger;
+mod check;
+mod config;
 mod schedule;
+mod ledger;
 mod status;
 mod migrate;
 
@@ -16,9 +15,15 @@ use std::{net::Ipv4Addr, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand, error::ErrorKind};
 use serde_json::json;
 
-use crate::{clock::Clock, config::Flags, serve, store::StoreError};
-use books::Books;
-use load::{Loaded, flags, load, settings};
+use crate::{
+    clock::Clock,
+    config::{Config, FileSettings, Flags, Surroundings},
+    job_table::{self, Environment},
+    serve,
+    store::StoreError,
+};
+use ledger::books::Books;
+use loading::{Loaded, load};
 use output::{Exit, Output, Stop, line};
 use schedule::Mistake;
 
@@ -44,18 +49,23 @@ enum Command {
     Start(start::StartArguments),
     /// Run one job's worker alone, beside a daemon or without one
     Run(start::RunArguments),
+    /// Validate settings and job table; exit 3 when something is refused
+    Check(check::CheckArguments),
+    /// Show settings and where they came from, the schema of jobs.toml, or the variables
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// What an expression means and when it fires
     Explain(schedule::ExplainArguments),
     /// The next firings of the jobs, or of an expression
     Next(schedule::NextArguments),
     /// List, show, pause, resume or rewind jobs
     #[command(subcommand)]
-    Jobs(jobs::Jobs),
+    Jobs(ledger::jobs::Jobs),
     /// List or show runs
     #[command(subcommand)]
-    Runs(runs::Runs),
+    Runs(ledger::runs::Runs),
     /// Account for every due instant; exit 1 when one is unexplained
-    Ledger(ledger::LedgerArguments),
+    Ledger(ledger::account::LedgerArguments),
     /// Show /health/workers of the running service
     Status(status::At),
     /// Ask the running service how it is: exit 0 or 5
@@ -74,7 +84,7 @@ enum Command {
 impl Arguments {
     async fn act(self) -> anyhow::Result<Exit> {
         let Self { config, output, start, command } = self;
-        let flags = flags(config);
+        let flags: Flags = config.map(|file| ("jobs_file", file.to_string_lossy().into_owned())).into_iter().collect();
         let command = match command {
             None => Command::Start(start),
             // `workers --only a runs list` cannot mean anything.
@@ -84,13 +94,15 @@ impl Arguments {
             Some(command) => command,
         };
         match command {
-            Command::Start(arguments) => start::start(load(&flags)?, arguments).await,
-            Command::Run(arguments) => start::run(load(&flags)?, arguments).await,
+            Command::Start(arguments) => start::start(loaded(&flags)?, arguments).await,
+            Command::Run(arguments) => start::run(loaded(&flags)?, arguments).await,
+            Command::Check(arguments) => check(&arguments, &flags),
+            Command::Config(command) => config::run(&command, output, &flags).map(|()| Exit::Ok),
             Command::Explain(arguments) => explain(&arguments, output),
             Command::Next(arguments) => next(&arguments, &flags, output),
-            Command::Jobs(command) => jobs::jobs(&books(&flags).await?, command, output).await,
-            Command::Runs(command) => runs::runs(&books(&flags).await?, command, output).await,
-            Command::Ledger(arguments) => ledger::ledger(&books(&flags).await?, &arguments, output).await,
+            Command::Jobs(command) => ledger::jobs::jobs(&books(&flags).await?, command, output).await,
+            Command::Runs(command) => ledger::runs::runs(&books(&flags).await?, command, output).await,
+            Command::Ledger(arguments) => ledger::account::ledger(&books(&flags).await?, &arguments, output).await,
             Command::Status(at) => status::status(output, &base(at, &flags)?).await,
             Command::Health(arguments) => status::health(&arguments, &base(arguments.at.clone(), &flags)?).await,
             Command::Migrate(command) => {
@@ -101,9 +113,23 @@ impl Arguments {
     }
 }
 
+fn loaded(flags: &Flags) -> Result<Loaded, Stop> {
+    load(flags).map_err(Stop::from)
+}
+
+/// The settings alone, for commands that ask the service or the database: a broken job table does not stop them, it only
+/// has nothing to say.
+fn settings(flags: &Flags) -> Result<Config, Stop> {
+    match load(flags) {
+        Ok(loaded) => Ok(loaded.config),
+        Err(_) => Config::resolve(flags, &Surroundings::read(), &FileSettings::new())
+            .map_err(|problems| Stop::new(Exit::ConfigInvalid, problems.join("\n"))),
+    }
+}
+
 /// The job table beside the open database.
 async fn books(flags: &Flags) -> anyhow::Result<Books> {
-    let Loaded { config, table } = load(flags)?;
+    let Loaded { config, table } = loaded(flags)?;
     Books::open(table, &serve::database(&config)).await
 }
 
@@ -129,13 +155,25 @@ fn explain(arguments: &schedule::ExplainArguments, output: Output) -> anyhow::Re
 }
 
 fn next(arguments: &schedule::NextArguments, flags: &Flags, output: Output) -> anyhow::Result<Exit> {
-    let table = if arguments.needs_table() { load(flags)?.table } else { load::no_table() };
+    let table = if arguments.needs_table() { loaded(flags)?.table } else { no_jobs() };
     let firings = schedule::next(arguments, Clock::system().now(), &table).map_err(stop)?;
     match output {
         Output::Table => line(&schedule::next_text(&firings))?,
         Output::Json | Output::Jsonl => output.list(schedule::next_json(&firings).as_array().map_or(&[], Vec::as_slice), &[])?,
     }
     Ok(Exit::Ok)
+}
+
+/// A table without jobs, for an expression that needs none.
+fn no_jobs() -> job_table::JobTable {
+    let table = job_table::parse("version = 1\n", "", &Environment::default());
+    table.expect("a table without jobs is a good one")
+}
+
+fn check(arguments: &check::CheckArguments, flags: &Flags) -> anyhow::Result<Exit> {
+    let (text, exit) = check::examine(arguments, flags, Clock::system().now()).answer(arguments);
+    line(&text)?;
+    Ok(exit)
 }
 
 fn stop(mistake: Mistake) -> Stop {
