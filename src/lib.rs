@@ -22,5 +22,6 @@ pub mod store;
 pub mod metrics;
 pub mod engine;
 pub mod http;
+pub mod logs;
 pub mod serve;
 pub mod cli;

@@ -196,7 +196,7 @@ impl JsonSchema for Length {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        length_schema(1)
+        length_schema("length of time", 1)
     }
 }
 
@@ -210,12 +210,13 @@ impl JsonSchema for LengthOrZero {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        length_schema(0)
+        length_schema("length of time, 0 too", 0)
     }
 }
 
-fn length_schema(least: u64) -> Schema {
+fn length_schema(title: &str, least: u64) -> Schema {
     json_schema!({
+        "title": title,
         "anyOf": [
             { "type": "string", "pattern": "^([0-9]+|([0-9]+(ms|s|min|m|h|d))+)$" },
             { "type": "integer", "minimum": least, "maximum": LONGEST.as_secs() }

@@ -161,3 +161,6 @@ impl Calendar {
 fn before(moment: DateTime<Utc>) -> DateTime<Utc> {
     moment - TimeDelta::milliseconds(1)
 }
+
+#[cfg(test)]
+mod tests;

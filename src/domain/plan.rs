@@ -359,3 +359,6 @@ impl NewRow {
 fn before(moment: DateTime<Utc>) -> DateTime<Utc> {
     moment - MILLISECOND
 }
+
+#[cfg(test)]
+mod tests;

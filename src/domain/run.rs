@@ -60,6 +60,8 @@ macro_rules! words {
     };
 }
 
+pub(super) use words;
+
 words! {
     /// Where a run stands.
     State {

@@ -13,19 +13,22 @@ use super::{
     Entry, Environment, JobTable, MAX_FILE_BYTES, MAX_JOBS,
     job::Builder,
     problem::{self, Code, Problem, Source},
-    raw::{LATER_JOB_KEYS, LATER_TABLES, RawFile},
+    raw::{LATER_JOB_KEYS, LATER_TABLES, OWN_JOB_KEYS, RawFile},
     reading::{
         deserialize::Reader,
         suggest,
-        tree::{self, Node, Step, Table, Text, Value},
+        tree::{self, Node, Step, Table, Value},
         variables,
     },
     site::Site,
     warnings,
 };
 use crate::{
-    domain::job::JobName,
-    handlers::{Targets, http::Target},
+    domain::{duration::LengthOrZero, job::JobName},
+    handlers::{
+        Targets,
+        http::{DEFAULT_TARGET, Target},
+    },
 };
 
 /// Reads a job table. `file_name` is shown in problems, and relative paths in the table start at its folder.
@@ -41,32 +44,32 @@ pub fn parse(text: &str, file_name: &str, environment: &Environment) -> Result<J
     variables::fill(&mut root, environment, &source, &mut problems);
     let shown = root.to_json(true);
     let mut reader = Reader { source: &source, problems };
-    let table = read_tables(root, shown, file_name, environment, &mut reader);
+    let table = read_tables(root, file_name, environment, &mut reader);
     let mut problems = reader.problems;
     drop_consequences(&mut problems, &complaints, &source);
     problem::sort(&mut problems);
     match table {
         Some(table) if problems.iter().all(|problem| !problem.code.is_error()) => {
-            Ok(JobTable { warnings: problems, ..table })
+            Ok(JobTable { warnings: problems, shown, ..table })
         }
-        _ => Err(problems),
+        _ => {
+            problems.retain(|problem| problem.code.is_error());
+            Err(problems)
+        }
     }
 }
 
 /// Adds what is no TOML, and drops the problems on the same lines: they only follow from it.
 fn drop_consequences(problems: &mut Vec<Problem>, complaints: &[tree::Complaint], source: &Source<'_>) {
-    let syntax: Vec<Problem> = complaints
-        .iter()
-        .map(|(span, message)| source.problem(Code::Syntax, span.clone(), message.clone()))
-        .collect();
+    let syntax: Vec<Problem> =
+        complaints.iter().map(|(span, message)| source.problem(Code::Syntax, span.clone(), message.clone())).collect();
     problems.retain(|problem| syntax.iter().all(|other| other.line != problem.line));
     problems.extend(syntax);
 }
 
-/// The whole table; `None` when the file has no usable top.
+/// The table without `shown` and `warnings`; `None` when there are too many jobs to go on.
 fn read_tables(
     mut root: Table,
-    shown: Json,
     file_name: &str,
     environment: &Environment,
     reader: &mut Reader<'_>,
@@ -74,10 +77,8 @@ fn read_tables(
     refuse_later(&mut root, &LATER_TABLES, reader);
     let jobs = take_tables(&mut root, "jobs", reader);
     let targets = take_tables(&mut root, "targets", reader);
-    let lines = process_lines(&root, reader.source);
-    if let Some(Value::Table(defaults)) = root.entries.iter_mut().find(|e| e.key == "defaults").map(|e| &mut e.node.value) {
-        refuse_later(defaults, &LATER_JOB_KEYS, reader);
-    }
+    let process_settings = process_settings(&root, reader.source);
+    refuse_in_defaults(&mut root, reader);
     let mut root = Node { span: 0..0, value: Value::Table(root) };
     let top = reader.read(&mut root, |node| RawFile::deserialize(node)).unwrap_or_default();
     let targets = read_targets(targets, environment, reader);
@@ -103,7 +104,18 @@ fn read_tables(
     let revision = top.revision.map(|revision| revision.0);
     let hash = table_hash(&entries, revision);
     let (server, database, executor) = (top.server, top.database, top.executor);
-    Some(JobTable { jobs: entries, hash, revision, server, database, executor, targets, shown, warnings: Vec::new(), lines })
+    Some(JobTable {
+        jobs: entries,
+        hash,
+        revision,
+        server,
+        database,
+        executor,
+        targets,
+        shown: Json::Null,
+        warnings: Vec::new(),
+        process_settings,
+    })
 }
 
 /// Takes the table of tables below a key; what is no table is told and left out.
@@ -118,7 +130,12 @@ fn take_tables(root: &mut Table, key: &str, reader: &mut Reader<'_>) -> Table {
         let is_table = matches!(entry.node.value, Value::Table(_));
         if !is_table && entry.node.value != Value::Broken {
             let message = format!("`{key}.{}` is not a table", entry.key);
-            reader.tell(Code::WrongType, entry.node.span.clone(), message, Some(format!("write [{key}.{}]", entry.key)));
+            reader.tell(
+                Code::WrongType,
+                entry.node.span.clone(),
+                message,
+                Some(format!("write [{key}.{}]", entry.key)),
+            );
         }
         is_table
     });
@@ -130,42 +147,75 @@ pub fn refuse_later(table: &mut Table, later: &[&str], reader: &mut Reader<'_>) 
     for key in later {
         if let Some(entry) = table.take(key) {
             let message = format!("`{key}` is not supported yet");
-            reader.tell(Code::NotSupportedYet, entry.key_span, message, Some("take it out until a later version".into()));
+            reader.tell(
+                Code::NotSupportedYet,
+                entry.key_span,
+                message,
+                Some("take it out until a later version".into()),
+            );
         }
     }
 }
 
-/// Where the file gives process settings, for `config show --origin`.
-fn process_lines(root: &Table, source: &Source<'_>) -> BTreeMap<String, usize> {
+/// Refuses in `[defaults]` what comes later, and what only a job can say.
+fn refuse_in_defaults(root: &mut Table, reader: &mut Reader<'_>) {
+    let Some(entry) = root.entries.iter_mut().find(|entry| entry.key == "defaults") else { return };
+    let Value::Table(defaults) = &mut entry.node.value else { return };
+    refuse_later(defaults, &LATER_JOB_KEYS, reader);
+    for key in OWN_JOB_KEYS {
+        if let Some(entry) = defaults.take(key) {
+            let help = Some("write it under [jobs.<name>]".into());
+            reader.tell(Code::UnknownKey, entry.key_span, format!("`{key}` cannot be a default"), help);
+        }
+    }
+}
+
+/// What the file says about the process, as text: lists with commas, lengths of time in milliseconds.
+fn process_settings(root: &Table, source: &Source<'_>) -> BTreeMap<String, (String, usize)> {
     let tables = root.entries.iter().filter(|entry| ["server", "database", "executor"].contains(&entry.key.as_str()));
-    let mut lines = BTreeMap::new();
+    let mut settings = BTreeMap::new();
     for entry in tables {
         let Value::Table(table) = &entry.node.value else { continue };
         for key in &table.entries {
-            lines.insert(format!("{}.{}", entry.key, key.key), source.line_of(key.key_span.start));
+            let text = match (key.key.as_str(), key.node.to_json(false)) {
+                ("shutdown_grace", length) => LengthOrZero::deserialize(length)
+                    .map(|length| format!("{}ms", length.0.as_millis()))
+                    .unwrap_or_default(),
+                (_, Json::Array(items)) => items.iter().filter_map(Json::as_str).collect::<Vec<_>>().join(","),
+                (_, Json::String(text)) => text,
+                (_, other) => other.to_string(),
+            };
+            // An empty text is what a variable without a value leaves behind: as if the key were not there.
+            if !text.trim().is_empty() {
+                let line = source.line_of(key.key_span.start);
+                settings.insert(format!("{}.{}", entry.key, key.key), (text, line));
+            }
         }
     }
-    lines
+    settings
 }
 
 /// `[targets.*]`, and the one named `default` from `APP_URL` when the file has none.
 fn read_targets(tables: Table, environment: &Environment, reader: &mut Reader<'_>) -> Targets {
     let mut targets = Targets::new();
     for mut entry in tables.entries {
-        if let Some(target) = reader.read(&mut entry.node, |node| Target::deserialize(node)) {
-            targets.insert(entry.key, target);
+        let told = reader.problems.len();
+        let Some(target) = reader.read(&mut entry.node, |node| Target::deserialize(node)) else { continue };
+        if told == reader.problems.len() {
+            for mistake in target.check() {
+                let message = format!("target `{}`: {mistake}", entry.key);
+                reader.tell(Code::BadWork, entry.key_span.clone(), message, None);
+            }
         }
+        targets.insert(entry.key, target);
     }
     let url = environment.value_of("APP_URL").filter(|url| !url.is_empty());
-    if let Some(url) = url.filter(|_| !targets.contains_key("default")) {
-        let text = Text { text: url.into(), from_variables: true };
-        let base_url = tree::Entry {
-            key: "base_url".into(),
-            key_span: 0..0,
-            node: Node { span: 0..0, value: Value::Text(text) },
-        };
-        let mut node = Node { span: 0..0, value: Value::Table(Table { entries: vec![base_url] }) };
-        targets.extend(reader.read(&mut node, |node| Target::deserialize(node)).map(|target| ("default".into(), target)));
+    if let Some(url) = url.filter(|_| !targets.contains_key(DEFAULT_TARGET)) {
+        let target = Target::at(url);
+        for mistake in target.check() {
+            reader.tell(Code::BadWork, 0..0, format!("APP_URL: {mistake}"), None);
+        }
+        targets.insert(DEFAULT_TARGET.into(), target);
     }
     targets
 }

@@ -1,6 +1,6 @@
 //! One job: from its keys to `Job` and `Work`.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -13,7 +13,7 @@ use super::{
     raw::{LATER_JOB_KEYS, RawDefaults, RawDst, RawGap, RawJob, RawRepeat},
     reading::{
         deserialize::Reader,
-        tree::{self, Node, Value},
+        tree::{self, Node, Step, Value},
     },
     site::Site,
 };
@@ -73,6 +73,7 @@ impl<'a> Builder<'a> {
             "payload": payload,
             "policy": policy::canonical(&policy),
             "gate": canonical_gate(gate.as_ref()),
+            "zone": zone.name(),
             "disabled": disabled,
         }));
         let about = About {
@@ -83,8 +84,10 @@ impl<'a> Builder<'a> {
         };
         let previous_names = raw.previous_names.unwrap_or_default().into_iter().map(|former| former.0).collect();
         let handler = work.name();
-        let job = Job { name, schedule, zone, handler, disabled, gate, policy, payload, about, previous_names, work_hash };
-        Some(Entry { job: Arc::new(job), work: Arc::new(work) })
+        let job =
+            Job { name, schedule, zone, handler, disabled, gate, policy, payload, about, previous_names, work_hash };
+        let line = reader.source.line_of(site.header().start);
+        Some(Entry { job: Arc::new(job), work: Arc::new(work), line })
     }
 
     fn why_disabled(&self, raw: &RawJob) -> Option<String> {
@@ -133,7 +136,7 @@ impl<'a> Builder<'a> {
         let name = handler.key.as_str();
         let span = handler.key_span.clone();
         if LATER.contains(&name) {
-            let help = format!("run.noop = {{}} keeps its place, and health shows it as placeholder; see docs/jobs-toml.md");
+            let help = "run.noop = {} keeps its place, and health shows it as placeholder".to_string();
             reader.tell(Code::NotSupportedYet, span, format!("the handler `{name}` is not supported yet"), Some(help));
             return None;
         }
@@ -162,35 +165,14 @@ impl<'a> Builder<'a> {
         if !check_schedule_keys(site, reader) {
             return None;
         }
-        let zone = self.zone(raw, site, reader)?;
-        let dst = dst(raw.dst.unwrap_or_default());
-        let made = if let Some(every) = raw.every {
-            let offset = raw.offset.map_or(std::time::Duration::ZERO, |offset| offset.0);
-            ("every", Schedule::every(every.0, offset))
-        } else if let Some(cron) = &raw.cron {
-            ("cron", Schedule::cron(cron, &zone, dst))
-        } else if let Some(at) = &raw.at {
-            let times: Vec<&str> = at.0.iter().map(String::as_str).collect();
-            let days: Vec<&str> = raw.days.iter().flat_map(|days| days.0.iter().map(String::as_str)).collect();
-            ("at", Schedule::at(&times, &days, &zone, dst))
-        } else {
-            return Some(None);
-        };
-        let schedule = match made {
-            (_, Ok(schedule)) => schedule,
-            (key, Err(error)) => {
-                let mut span = site.value(key);
-                if let (Some(part), "cron", Some(text)) = (error.span.clone(), key, &raw.cron) {
-                    span = reader.source.inside(span, text, part);
-                }
-                reader.tell(Code::BadSchedule, span, error.message, error.help);
-                return None;
-            }
-        };
-        match raw.jitter.map(|jitter| schedule.clone().with_jitter(jitter.0)) {
-            None => Some(Some(schedule)),
-            Some(Ok(schedule)) => Some(Some(schedule)),
-            Some(Err(error)) => {
+        // An unknown zone must not hide what else is wrong with the schedule.
+        let zone = self.zone(raw, site, reader);
+        let made = made(raw, zone.as_ref().unwrap_or(&Zone::utc()), site, reader)?;
+        zone?;
+        let (Some(schedule), Some(jitter)) = (&made, raw.jitter) else { return Some(made) };
+        match schedule.clone().with_jitter(jitter.0) {
+            Ok(spread) => Some(Some(spread)),
+            Err(error) => {
                 site.tell(reader, Code::BadSchedule, "jitter", error.message);
                 None
             }
@@ -207,6 +189,36 @@ impl<'a> Builder<'a> {
             }
         }
     }
+}
+
+/// The schedule that the keys give, without jitter.
+fn made(raw: &RawJob, zone: &Zone, site: &Site<'_>, reader: &mut Reader<'_>) -> Option<Option<Schedule>> {
+    let dst = dst(raw.dst.unwrap_or_default());
+    let result = if let Some(every) = raw.every {
+        let offset = raw.offset.map_or(Duration::ZERO, |offset| offset.0);
+        Schedule::every(every.0, offset).map_err(|error| (site.value("every"), error))
+    } else if let Some(cron) = &raw.cron {
+        Schedule::cron(cron, zone, dst).map_err(|error| {
+            let whole = site.value("cron");
+            let span = error.span.clone().map_or(whole.clone(), |part| reader.source.inside(whole, cron, part));
+            let message = format!("cron {cron:?}: {}", error.message);
+            (span, ScheduleError { message, ..error })
+        })
+    } else if let Some(at) = &raw.at {
+        let times: Vec<&str> = at.0.iter().map(String::as_str).collect();
+        let days: Vec<&str> = raw.days.iter().flat_map(|days| days.0.iter().map(String::as_str)).collect();
+        Schedule::at(&times, &days, zone, dst).map_err(|error| {
+            // The days are at fault when the times alone are good, else the first bad time is.
+            let is_good = |times: &[&str]| Schedule::at(times, &[], zone, dst).is_ok();
+            let key = if is_good(&times) { "days" } else { "at" };
+            let bad = times.iter().position(|time| !is_good(&[time])).unwrap_or_default();
+            let path = [Step::Key(key.into()), Step::Index(bad)];
+            (site.place_of(if key == "at" { &path } else { &path[..1] }), error)
+        })
+    } else {
+        return Some(None);
+    };
+    result.map(Some).map_err(|(span, error)| reader.tell(Code::BadSchedule, span, error.message, error.help)).ok()
 }
 
 /// The key is still there after what could not be read was taken out.

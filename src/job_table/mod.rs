@@ -1,15 +1,15 @@
 //! `parse`: jobs.toml to the job table. Pure: the text, its name and the environment come in as values.
 
-pub mod problem;
-mod reading;
-pub mod raw;
-mod values;
 mod file;
-mod site;
-mod policy;
 mod job;
-mod warnings;
+mod policy;
+pub mod problem;
+pub mod raw;
+mod reading;
 pub mod schema;
+mod site;
+mod values;
+mod warnings;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -45,8 +45,15 @@ pub struct JobTable {
     pub shown: Json,
     /// What is doubtful, sorted by line.
     pub warnings: Vec<Problem>,
-    /// Line of each `[server]`, `[database]` and `[executor]` key that the file gives, such as `server.listen`.
-    pub lines: BTreeMap<String, usize>,
+    /// The process settings that the file gives: name such as `server.listen`, text, line.
+    pub process_settings: BTreeMap<String, (String, usize)>,
+}
+
+impl JobTable {
+    /// The rules of a job.
+    pub fn job(&self, name: &JobName) -> Option<&Arc<Job>> {
+        self.jobs.get(name).map(|entry| &entry.job)
+    }
 }
 
 /// A job and what it does.
@@ -54,6 +61,8 @@ pub struct JobTable {
 pub struct Entry {
     pub job: Arc<Job>,
     pub work: Arc<Work>,
+    /// The line of the file on which the job begins.
+    pub line: usize,
 }
 
 /// The surroundings a table is read in, as values.

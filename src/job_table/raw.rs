@@ -11,16 +11,21 @@ use crate::domain::{
     duration::{Length, LengthOrZero},
     job::{CatchUp, Delivery, Overlap},
 };
+use crate::handlers::http::Target;
 
 /// What `JobName::parse` takes, for the schema.
 pub const NAME_PATTERN: &str = "^[a-z][a-z0-9_.-]{0,63}$";
 
 /// Keys of a job that later versions will know.
 pub const LATER_JOB_KEYS: [&str; 4] = ["pool", "limit", "rate", "expect_items"];
+/// Keys that a job has and `[defaults]` has not.
+pub const OWN_JOB_KEYS: [&str; 9] =
+    ["description", "every", "offset", "cron", "at", "days", "run", "payload", "previous_names"];
 /// Tables that later versions will know.
 pub const LATER_TABLES: [&str; 4] = ["pools", "notify", "heartbeat", "probes"];
 
-/// The top of the file, without `[jobs.*]` and `[targets.*]`, which are read one by one.
+/// The top of jobs.toml.
+// `[jobs.*]` and `[targets.*]` are taken out before and read one by one; here they are for schema and suggestions.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawFile {
@@ -32,6 +37,12 @@ pub struct RawFile {
     /// What every job inherits unless it says otherwise. Tables such as `retry` are inherited key by key.
     #[serde(default)]
     pub defaults: RawDefaults,
+    /// The jobs, by name.
+    #[serde(default)]
+    #[schemars(schema_with = "super::schema::of_jobs")]
+    pub jobs: Option<BTreeMap<String, RawJob>>,
+    /// Applications that `run.http` calls, by name.
+    pub targets: Option<BTreeMap<String, Target>>,
     /// Where the daemon answers.
     #[serde(default)]
     pub server: ServerTable,
@@ -183,6 +194,8 @@ with_job_rules! {
         /// Days of the week for `at`: `"mon-fri"`, `["mon", "thu"]`. Default: all.
         days: Option<Texts>,
         /// What is done: exactly one handler with its settings.
+        #[serde(default)]
+        #[schemars(schema_with = "super::schema::of_run")]
         run: Option<BTreeMap<String, Json>>,
         /// JSON payload of runs that bring none.
         payload: Option<Json>,

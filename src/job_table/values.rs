@@ -22,7 +22,10 @@ impl<'de, const LEAST: i64, const MOST: i64> Deserialize<'de> for Whole<LEAST, M
             type Value = i64;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a whole number from {LEAST} to {MOST}")
+                match LEAST == MOST {
+                    true => write!(f, "the number {LEAST}"),
+                    false => write!(f, "a whole number from {LEAST} to {MOST}"),
+                }
             }
 
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<i64, E> {
@@ -83,7 +86,10 @@ impl<'de, T: Deserialize<'de>> de::Visitor<'de> for OneOrMore<T> {
             all.push(item);
         }
         if all.is_empty() {
-            return Err(de::Error::custom(format_args!("the array is empty\nhelp: give {} or leave the key out", self.0)));
+            return Err(de::Error::custom(format_args!(
+                "the array is empty\nhelp: give {} or leave the key out",
+                self.0
+            )));
         }
         Ok(all)
     }
@@ -106,6 +112,7 @@ impl JsonSchema for Texts {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
+            "title": "text, or array of texts",
             "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }]
         })
     }
@@ -206,6 +213,7 @@ impl JsonSchema for BackoffText {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let wait = Length::json_schema(generator);
         json_schema!({
+            "title": "backoff",
             "anyOf": [{ "type": "string" }, { "type": "integer", "minimum": 1 }, { "type": "array", "items": wait, "minItems": 1 }]
         })
     }
@@ -314,6 +322,6 @@ impl JsonSchema for Plain {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "boolean", "integer"] })
+        json_schema!({ "title": "text, boolean or number", "type": ["string", "boolean", "integer"] })
     }
 }

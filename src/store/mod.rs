@@ -1,19 +1,54 @@
 //! The only room that knows our tables: verbs over SQLite and PostgreSQL.
 
-use std::{path::PathBuf, sync::Arc};
+mod connect;
+mod dialect;
+mod error;
+mod ledger;
+mod reads;
+mod row;
+mod session;
+mod snapshot;
+mod work;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+
+pub use connect::{AppConnection, DaemonLock, Described, Migrated, MigrationStatus};
+pub use dialect::Kind;
+pub use ledger::{ActivateRequest, Activation, Audit, AuditWindow, PlanRequest, Rewound};
+pub use reads::RunFilter;
+pub use snapshot::Figures;
+pub use work::{Enqueued, NewRun};
 
 use crate::domain::{
     job::{Job, JobName},
-    ledger::{Account, Entry, Epoch},
-    run::{Fence, Lease, Outcome, Reason, ReplicaId, Run, RunId, State, Trigger},
-    settle::Settlement,
+    ledger::Account,
+    run::{Fence, Lease, Reason, ReplicaId, Run, RunId, Trigger},
 };
 
+/// The ledger: every verb is one transaction. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    book: Arc<dialect::Book>,
+    database: connect::Database,
+}
+
+/// Every statement of ours, file by file; a test prepares each of them on both databases.
+fn statements() -> impl Iterator<Item = &'static dialect::Sql> {
+    let own: &[&[dialect::Sql]] = &[reads::STATEMENTS, snapshot::STATEMENTS];
+    own.iter().chain(ledger::STATEMENTS).chain(work::STATEMENTS).copied().flatten()
+}
+
 /// Why a verb did not do its work. A variant only where somebody branches on it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// No answer: connect, time-out, connection lost, server shutting down. Nothing is known about the last write.
     #[error("database unreachable: {0}")]
@@ -35,6 +70,9 @@ pub enum StoreError {
     /// The database refused the data of one row.
     #[error("{0}")]
     Refused(String),
+    /// Another transaction came in between and nothing was done. Verbs try again; it never leaves them.
+    #[error("{0}")]
+    Contended(String),
     #[error("{0}")]
     Other(String),
 }
@@ -57,6 +95,21 @@ pub struct DatabaseConfig {
     pub data_dir: PathBuf,
     /// Shown in `pg_stat_activity`.
     pub application_name: String,
+}
+
+impl DatabaseConfig {
+    /// A SQLite file that survives its process and not a power cut: what a test needs.
+    pub fn sqlite_for_tests(path: impl AsRef<Path>) -> Self {
+        Self {
+            url: format!("sqlite://{}?synchronous=off", path.as_ref().display()),
+            direct_url: None,
+            schema: "workers".into(),
+            max_connections: 2,
+            min_connections: 0,
+            data_dir: ".".into(),
+            application_name: "emponto-test".into(),
+        }
+    }
 }
 
 /// What a planning pass did.
@@ -116,6 +169,8 @@ pub enum Settled {
     Late,
     /// The database refused the result; settled as `error: not_storable` instead.
     NotStorable(String),
+    /// The commit of a handler's transaction did not happen: the run is due again, or `unknown` when `at_most_once`.
+    Undone,
 }
 
 /// What a renewal found running in this replica's name.
@@ -124,6 +179,8 @@ pub struct Held {
     pub run: RunId,
     pub fence: Fence,
     pub cancel_requested: bool,
+    /// Why it shall end: a person's word (`operator`) or a newer instant (`replaced`).
+    pub cancel_reason: Option<Reason>,
 }
 
 /// A replica as others see it.

@@ -66,6 +66,16 @@ impl Setup {
         self.env("DATABASE_URL", url)
     }
 
+    /// On a host whose wall clock is this many seconds off. Linux, with a C compiler.
+    pub fn clock_skew(self, seconds: i64) -> Self {
+        let library = self.path("skewed_clock.so");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/skewed_clock.c");
+        let compiled = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
+        assert!(compiled.is_ok_and(|status| status.success()), "cc makes {source} a library");
+        let library = library.to_str().expect("the folder has a plain name").to_owned();
+        self.env("LD_PRELOAD", &library).env("CLOCK_SKEW_SECONDS", &seconds.to_string())
+    }
+
     /// Replaces the jobs.toml of the folder.
     pub fn write_jobs(&self, jobs_toml: &str) {
         fs::write(self.path("jobs.toml"), jobs_toml).expect("the folder can be written");

@@ -63,9 +63,10 @@ impl Source {
         file + self.inline_modules.iter().filter(|(first, last)| (first..=last).contains(&&line)).count()
     }
 
-    /// Whether only tests see this line.
+    /// Whether only tests see this line: in `tests/`, `benches/`, a `tests.rs` or `tests/` of a room, or a test's item.
     pub fn is_test(&self, line: usize) -> bool {
-        !self.path.starts_with("src/") || self.test_lines.iter().any(|(first, last)| (first..=last).contains(&&line))
+        let is_test_file = !self.path.starts_with("src/") || self.stem() == "tests" || self.path.contains("/tests/");
+        is_test_file || self.test_lines.iter().any(|(first, last)| (first..=last).contains(&&line))
     }
 
     pub fn finding(&self, line: usize, what: impl std::fmt::Display) -> Finding {

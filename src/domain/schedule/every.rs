@@ -1,4 +1,4 @@
-//! Fixed intervals, anchored to the Unix epoch, and the text of their durations.
+//! Fixed intervals, anchored to the Unix epoch.
 
 use std::time::Duration;
 
@@ -54,42 +54,13 @@ impl Every {
     }
 }
 
-const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1)];
-
-/// A duration as jobs.toml writes it: `1h30min`, `250ms`, `0s`.
-pub fn text_of(duration: Duration) -> String {
-    let mut rest = duration.as_millis() as u64;
-    let mut text = String::new();
-    for (unit, size) in UNITS {
-        if size <= rest {
-            text += &format!("{}{unit}", rest / size);
-            rest %= size;
-        }
-    }
-    if text.is_empty() { "0s".into() } else { text }
-}
-
-/// Reads what `text_of` wrote.
-pub fn duration_of(text: &str) -> Option<Duration> {
-    let mut total: u64 = 0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let letters = rest[digits..].len() - rest[digits..].trim_start_matches(|c: char| c.is_ascii_lowercase()).len();
-        let (number, unit) = rest[..digits + letters].split_at(digits);
-        let size = UNITS.iter().find(|(name, _)| *name == unit)?.1;
-        total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(size)?)?;
-        rest = &rest[digits + letters..];
-    }
-    (!text.is_empty()).then(|| Duration::from_millis(total))
-}
-
-/// A duration as people say it: `30 seconds`, `1 hour 30 minutes`, `minute` for one when `alone`.
+/// A duration as people say it: `30 seconds`, `1 hour 30 minutes`.
 pub fn words_of(duration: Duration) -> String {
-    const WORDS: [&str; 5] = ["day", "hour", "minute", "second", "millisecond"];
-    let mut rest = duration.as_millis() as u64;
+    const UNITS: [(&str, u64); 5] =
+        [("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000), ("millisecond", 1)];
+    let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let mut words = Vec::new();
-    for ((_, size), word) in UNITS.iter().zip(WORDS) {
+    for (word, size) in UNITS {
         let count = rest / size;
         rest %= size;
         match count {

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     Dst, Gap, Repeat, Rule, Schedule, ScheduleError, Text,
     at::At,
-    every::{duration_of, text_of},
     zone::{self, Zone},
 };
+use crate::domain::duration;
 
 /// A schedule as text, as the `schedules` table holds it; `Schedule::from_spec` reads it back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ impl Schedule {
     pub fn spec(&self) -> ScheduleSpec {
         let mut schedule = match &self.rule {
             Rule::Every(every) => {
-                let text = |ms| text_of(Duration::from_millis(ms as u64));
+                let text = |ms| duration::format(Duration::from_millis(ms as u64));
                 let offset =
                     if every.offset_ms == 0 { String::new() } else { format!(" offset {}", text(every.offset_ms)) };
                 format!("every {}{offset}", text(every.interval_ms))
@@ -40,7 +40,7 @@ impl Schedule {
             },
         };
         if !self.jitter.is_zero() {
-            schedule += &format!(" jitter {}", text_of(self.jitter));
+            schedule += &format!(" jitter {}", duration::format(self.jitter));
         }
         let dst = match &self.rule {
             Rule::Every(_) => Dst::default(),
@@ -51,6 +51,26 @@ impl Schedule {
         ScheduleSpec { schedule, timezone, dst: dst.text(), zone_data_version }
     }
 
+    /// Reads what `spec` writes as `schedule`: `every 30s offset 5s`, `cron 0 8 * * 1-5`, `at 08:00 mon-fri`, each
+    /// with `jitter 10s` after it or not.
+    pub fn from_text(text: &str, zone: &Zone, dst: Dst) -> Result<Self, ScheduleError> {
+        let (rule, jitter) = text.split_once(" jitter ").unwrap_or((text, "0s"));
+        let (kind, rule) = rule.split_once(' ').unwrap_or((rule, ""));
+        let schedule = match kind {
+            "every" => {
+                let (interval, offset) = rule.split_once(" offset ").unwrap_or((rule, "0s"));
+                Self::every(length(interval)?, length(offset)?)?
+            }
+            "cron" => Self::cron(rule, zone, dst)?,
+            "at" => Self::from_at(At::from_text(rule)?, zone, dst)?,
+            _ => return Err(ScheduleError::new(format!("{text:?} begins with neither every, cron nor at"))),
+        };
+        match length(jitter)? {
+            Duration::ZERO => Ok(schedule),
+            jitter => schedule.with_jitter(jitter),
+        }
+    }
+
     /// Reads a `spec` back, with the zone data of today; the error says what cannot be read.
     pub fn from_spec(spec: &ScheduleSpec) -> Result<Self, String> {
         read(spec).map_err(|error| format!("schedule {:?}: {error}", spec.schedule))
@@ -58,24 +78,15 @@ impl Schedule {
 }
 
 fn read(spec: &ScheduleSpec) -> Result<Schedule, ScheduleError> {
-    let (text, jitter) = spec.schedule.split_once(" jitter ").unwrap_or((&spec.schedule, "0s"));
-    let (kind, text) = text.split_once(' ').unwrap_or((text, ""));
-    let length =
-        |text: &str| duration_of(text).ok_or_else(|| ScheduleError::new(format!("{text:?} is not a duration")));
-    let local = || Ok((Zone::parse(&spec.timezone)?, Dst::from_text(&spec.dst)?));
-    let schedule = match kind {
-        "every" => {
-            let (interval, offset) = text.split_once(" offset ").unwrap_or((text, "0s"));
-            Schedule::every(length(interval)?, length(offset)?)
-        }
-        "cron" => local().and_then(|(zone, dst)| Schedule::cron(text, &zone, dst)),
-        "at" => local().and_then(|(zone, dst)| Schedule::from_at(At::from_text(text)?, &zone, dst)),
-        _ => Err(ScheduleError::new("is neither every, cron nor at")),
-    };
-    match length(jitter)? {
-        Duration::ZERO => schedule,
-        jitter => schedule?.with_jitter(jitter),
-    }
+    let zone = Zone::parse(&spec.timezone)?;
+    Schedule::from_text(&spec.schedule, &zone, Dst::from_text(&spec.dst)?)
+}
+
+fn length(text: &str) -> Result<Duration, ScheduleError> {
+    duration::parse(text).map_err(|error| match error.split_once("\nhelp: ") {
+        Some((message, help)) => ScheduleError::new(message).with_help(help),
+        None => ScheduleError::new(error),
+    })
 }
 
 impl Dst {

@@ -20,7 +20,8 @@ impl Schedule {
                 let interval = words(rule.interval_ms);
                 // `every hour`, but `every 1 hour 30 minutes`.
                 let interval = interval.strip_prefix("1 ").filter(|unit| !unit.contains(' ')).unwrap_or(&interval);
-                let offset = if rule.offset_ms == 0 { String::new() } else { format!(", {} later", words(rule.offset_ms)) };
+                let offset =
+                    if rule.offset_ms == 0 { String::new() } else { format!(", {} later", words(rule.offset_ms)) };
                 format!("every {interval}{offset}")
             }
             Rule::Local(local) => match &local.text {
@@ -104,14 +105,17 @@ impl Local {
         let (first, end) = (at + before.min(after), at + before.max(after));
         let reading = self.calendar.next(first, end)?;
         let shown = |reading: i64| {
-            DateTime::from_timestamp(reading, 0).map_or_else(String::new, |civil| civil.format("%Y-%m-%d %H:%M").to_string())
+            DateTime::from_timestamp(reading, 0)
+                .map_or_else(String::new, |civil| civil.format("%Y-%m-%d %H:%M").to_string())
         };
         let more = match self.calendar.count(first, end) {
             1 => String::new(),
             count => format!(" (and {} more)", count - 1),
         };
         let (change, effect) = match (before < after, self.dst.gap, self.dst.repeat) {
-            (true, Gap::After, _) => ("is skipped by the clock", format!("due at {} instead", &shown(at + after)[11..])),
+            (true, Gap::After, _) => {
+                ("is skipped by the clock", format!("due at {} instead", &shown(at + after)[11..]))
+            }
             (true, Gap::Skip, _) => ("is skipped by the clock", "not due".into()),
             (false, _, Repeat::First) => ("comes twice", "due the first time only".into()),
             (false, _, Repeat::Both) => ("comes twice", "due both times".into()),

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
+use chrono::{DateTime, Utc};
 use jiff::{
     Timestamp,
     tz::{TimeZone, TimeZoneDatabase},
@@ -29,17 +30,20 @@ const WIDEST_SHIFT: i64 = 2 * 86_400;
 /// Where distributions keep compiled zone data.
 const SYSTEM_FOLDER: &str = "/usr/share/zoneinfo";
 
-static CHOSEN: OnceLock<ZoneData> = OnceLock::new();
+/// Names that are no places: `right` files count leap seconds, which Unix time does not; `posix` ones double the plain.
+const ODD: [&str; 5] = ["posix", "right/", "localtime", "factory", "etc/unknown"];
+
+static CHOSEN: OnceLock<Source> = OnceLock::new();
 
 /// A source of zones, with its IANA version such as `2026e`.
-struct ZoneData {
+struct Source {
     database: TimeZoneDatabase,
     version: Arc<str>,
     /// Each zone is read and fingerprinted once, however many jobs name it.
     known: Mutex<HashMap<String, Zone>>,
 }
 
-impl ZoneData {
+impl Source {
     fn bundled() -> Self {
         Self::new(TimeZoneDatabase::bundled(), bundled_version())
     }
@@ -60,7 +64,7 @@ pub fn bundled_version() -> &'static str {
 
 /// The version of the data in use.
 pub fn version() -> &'static str {
-    &ZoneData::current().version
+    &Source::current().version
 }
 
 /// The version that the first line of a system's `tzdata.zi` names (`# version 2025b`).
@@ -73,13 +77,21 @@ pub fn version_in(tzdata_zi: &str) -> Option<&str> {
 /// Called once, before the first zone is parsed; later calls change nothing. Without it the bundled data serve.
 pub fn choose(system_version: Option<&str>) -> &'static str {
     let chosen = || {
-        // Versions are a year and a letter (two after z), so length goes first and text order is age.
-        let age = |version: &str| (version.len(), version.to_owned());
-        let newer = system_version.filter(|version| is_version(version) && age(bundled_version()) < age(version));
+        let newer = system_version.filter(|version| is_newer(version));
         let system = newer.and_then(|version| Some((TimeZoneDatabase::from_dir(SYSTEM_FOLDER).ok()?, version)));
-        system.map_or_else(ZoneData::bundled, |(database, version)| ZoneData::new(database, version))
+        system.map_or_else(Source::bundled, |(database, version)| Source::new(database, version))
     };
     &CHOSEN.get_or_init(chosen).version
+}
+
+/// Whether data of this version are newer than the bundled ones; text that is no version is not.
+pub fn is_newer(version: &str) -> bool {
+    // A year, then a letter, and after z two of them.
+    let age = |version: &str| {
+        let (year, letters) = version.split_at(4);
+        (year.to_owned(), letters.len(), letters.to_owned())
+    };
+    is_version(version) && (!is_version(bundled_version()) || age(bundled_version()) < age(version))
 }
 
 fn is_version(text: &str) -> bool {
@@ -124,7 +136,7 @@ impl Zone {
 
     /// A zone by its IANA name, in any case. The error names the nearest zones.
     pub fn parse(name: &str) -> Result<Self, ScheduleError> {
-        let data = ZoneData::current();
+        let data = Source::current();
         let mut known = data.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(zone) = known.get(name) {
             return Ok(zone.clone());
@@ -134,10 +146,9 @@ impl Zone {
         Ok(zone)
     }
 
-    fn read(data: &ZoneData, name: &str) -> Result<Self, ScheduleError> {
-        // The `right` files count leap seconds, which Unix time does not; `posix` files double the plain ones.
-        let plain =
-            !name.is_empty() && !["posix", "right", "localtime", "Factory"].iter().any(|word| name.starts_with(word));
+    fn read(data: &Source, name: &str) -> Result<Self, ScheduleError> {
+        let lower = name.to_ascii_lowercase();
+        let plain = !name.is_empty() && !ODD.iter().any(|odd| lower.starts_with(odd));
         let of = |database: &TimeZoneDatabase| database.get(name).ok().filter(|_| plain);
         // A distribution may leave old names out of its data.
         let bundled = || of(&TimeZoneDatabase::bundled()).map(|rules| (rules, bundled_version().into()));
@@ -160,6 +171,11 @@ impl Zone {
     /// The zone's rules, for showing local times.
     pub fn rules(&self) -> &TimeZone {
         &self.0.rules
+    }
+
+    /// The zone's clock at a moment, as people read it: `Mon 2026-11-23 08:00:00 -03:00`.
+    pub fn shown(&self, moment: DateTime<Utc>) -> String {
+        timestamp(moment.timestamp()).to_zoned(self.rules().clone()).strftime("%a %F %T %:z").to_string()
     }
 
     /// Changes exactly when new data move a transition of this zone between 2020 and 2046.
@@ -252,7 +268,7 @@ fn nearest(name: &str) -> Vec<String> {
     let zones = TimeZoneDatabase::bundled();
     let mut scored: Vec<_> =
         zones.available().map(|zone| (likeness(zone.as_str()), zone.as_str().to_owned())).collect();
-    scored.retain(|(score, _)| ALIKE < *score);
+    scored.retain(|(score, zone)| ALIKE < *score && zone != "Factory");
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     scored.into_iter().take(SHOWN).map(|(_, zone)| format!("`{zone}`")).collect()
 }

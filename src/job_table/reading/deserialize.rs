@@ -63,11 +63,11 @@ impl de::Error for Fault {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(Code::WrongType, format!("expected {expected}, found {}", in_words(&found)), None)
+        Self::new(Code::WrongType, format!("expected {}, found {}", wanted(expected), in_words(&found)), None)
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(Code::BadValue, format!("expected {expected}, found {}", in_words(&found)), None)
+        Self::new(Code::BadValue, format!("expected {}, found {}", wanted(expected), in_words(&found)), None)
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -81,6 +81,20 @@ impl de::Error for Fault {
 
     fn missing_field(field: &'static str) -> Self {
         Self::new(Code::MissingKey, format!("the key `{field}` is missing"), None)
+    }
+}
+
+/// What a type expects, without the names of Rust types.
+fn wanted(expected: &dyn de::Expected) -> String {
+    match expected.to_string().as_str() {
+        "f32" | "f64" => "a number".into(),
+        "u8" | "u16" | "u32" | "u64" => "a whole number of 0 or more".into(),
+        "i8" | "i16" | "i32" | "i64" => "a whole number".into(),
+        "a string" => "a text".into(),
+        "a sequence" => "an array".into(),
+        "a map" => "a table".into(),
+        other if other.starts_with("struct ") => "a table".into(),
+        other => other.into(),
     }
 }
 
@@ -123,7 +137,7 @@ impl Reader<'_> {
             let is_consequence = fault.code == Code::MissingKey && mended.contains(&path);
             if !fault.is_known && !is_consequence {
                 let span = node.place(&path, fault.on_key);
-                self.problems.push(self.source.problem(fault.code, span, fault.message).with_some_help(fault.help));
+                self.tell(fault.code, span, node.hide_secret(&path, fault.message), fault.help);
             }
             if !node.remove(&path) {
                 return None;
@@ -209,6 +223,19 @@ impl<'de> Deserializer<'de> for &'de Node {
         visitor.visit_newtype_struct(self)
     }
 
+    /// Only a table is one; serde would take an array as well.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        match &self.value {
+            Value::Array(_) => Err(de::Error::invalid_type(Unexpected::Seq, &"a table")),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -223,7 +250,7 @@ impl<'de> Deserializer<'de> for &'de Node {
     }
 
     forward_to_deserialize_any! {
-        i128 u128 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
+        i128 u128 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map identifier
         ignored_any
     }
 }

@@ -23,7 +23,9 @@ pub fn help(word: &str, known: &[&str], kind: &str) -> String {
     match known.len() {
         0 => format!("no {kind} are known here"),
         count if count <= MAX_LISTED => format!("the {kind} are {}", listed(known)),
-        count => format!("there are {count} {kind}, see docs/jobs-toml.md; among them {}", listed(&known[..MAX_LISTED])),
+        count => {
+            format!("there are {count} {kind}, see docs/jobs-toml.md; among them {}", listed(&known[..MAX_LISTED]))
+        }
     }
 }
 

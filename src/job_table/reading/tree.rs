@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use serde_json::{Map, Value as Json};
-use toml::de::{DeTable, DeValue};
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 /// A value and its place in the file.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,6 +131,7 @@ impl Table {
 impl Node {
     pub fn to_json(&self, masked: bool) -> Json {
         match &self.value {
+            Value::Text(text) if masked && text.from_variables && holds_password(&text.text) => MASK.into(),
             Value::Text(text) => Json::String(text.text.clone()),
             Value::Integer(number) => (*number).into(),
             Value::Float(number) => (*number).into(),
@@ -155,6 +156,28 @@ impl Node {
                 .into(),
             _ => self.to_json(true),
         }
+    }
+
+    /// The message without the secret that a path leads to.
+    pub fn hide_secret(&self, path: &[Step], message: String) -> String {
+        let is_secret = path.iter().any(|step| matches!(step, Step::Key(key) if looks_secret(key)));
+        match self.at(path) {
+            Some(Node { value: Value::Text(text), .. }) if text.from_variables && !text.text.is_empty() => {
+                match is_secret || holds_password(&text.text) {
+                    true => message.replace(&text.text, MASK),
+                    false => message,
+                }
+            }
+            _ => message,
+        }
+    }
+
+    fn at(&self, path: &[Step]) -> Option<&Node> {
+        path.iter().try_fold(self, |node, step| match (step, &node.value) {
+            (Step::Key(key), Value::Table(table)) => table.get(key).map(|entry| &entry.node),
+            (Step::Index(index), Value::Array(items)) => items.get(*index),
+            _ => None,
+        })
     }
 
     /// The place a path leads to: the span of the key when `on_key`, else of the value. A path that leads nowhere
@@ -210,16 +233,26 @@ impl Node {
 pub const MASK: &str = "***";
 
 /// Whether values under this key must not be shown.
-pub fn looks_secret(key: &str) -> bool {
+fn looks_secret(key: &str) -> bool {
+    const PARTS: [&str; 12] = [
+        "secret",
+        "token",
+        "password",
+        "passwd",
+        "senha",
+        "authorization",
+        "apikey",
+        "api_key",
+        "api-key",
+        "credential",
+        "cookie",
+        "webhook",
+    ];
     let key = key.to_ascii_lowercase();
-    ["secret", "token", "password", "passwd", "senha", "authorization", "apikey", "api_key", "api-key", "credential"]
-        .iter()
-        .any(|part| key.contains(part))
-        || key == "key"
-        || key.ends_with("_key")
-        || key.ends_with("-key")
-        || key == "url"
-        || key.ends_with("_url")
-        || key == "database"
-        || key == "cookie"
+    PARTS.iter().any(|part| key.contains(part)) || key == "key" || key.ends_with("_key") || key.ends_with("-key")
+}
+
+/// Whether a text is an address with a user and a password in it.
+fn holds_password(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')))
 }

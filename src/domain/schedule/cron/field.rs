@@ -50,6 +50,10 @@ impl Field {
             self.check_item(item).map_err(|error| error.at(marked(item, at)))?;
             at += item.len() + 1;
         }
+        if list != "*" && list.split(',').any(|item| item == "*") {
+            let error = self.error("has `*` beside other items").with_help("`*` alone is all of them");
+            return Err(error.at(start..start + text.len()));
+        }
         // croner keeps one flag for both and forgets the plain one.
         let has = |word: &str| list.split(',').any(|item| item.eq_ignore_ascii_case(word));
         if has("L") && has("LW") {

@@ -28,7 +28,8 @@ pub fn words([second, minute, hour, of_month, month, of_week]: &[String; 6]) -> 
     let every_day = times.is_some() && days.is_none() && month == "*";
     let time = times.unwrap_or_else(|| readings(second, minute, hour));
     let days = if every_day { Some("every day".into()) } else { days };
-    let months = (month != "*").then(|| format!("in {}", items(month, "month", &|value| MONTHS[index(value, 1, &MONTHS)].into())));
+    let months = (month != "*")
+        .then(|| format!("in {}", items(month, "month", &|value| MONTHS[index(value, 1, &MONTHS)].into())));
     [Some(time), days, months].into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
@@ -58,26 +59,28 @@ fn readings(second: &str, minute: &str, hour: &str) -> String {
         None if field == "*" => format!("every {unit}"),
         None => format!("at {}", items(field, unit, &str::to_owned)),
     };
-    let hours = match hour.split_once('-') {
-        _ if hour == "*" => None,
-        Some((first, last)) if !last.contains(['/', ',']) => Some(format!("from {first}:00 to {last}:59")),
-        _ => Some(match hour.strip_prefix("*/") {
-            Some(step) if !step.contains(',') => format!("in each {} hour from midnight", ordinal(step)),
-            _ => format!("in {}", items(hour, "hour", &str::to_owned)),
-        }),
-    };
     let full_hour = second == "0" && minute.parse::<u32>() == Ok(0);
     match (full_hour, second == "0", minute == "*") {
         (true, ..) if hour == "*" => "every hour".into(),
-        (true, ..) => steps(hour, "hour").unwrap_or_else(|| joined("on the hour".into(), hours)),
-        (_, true, _) => joined(at(minute, "minute"), hours),
-        (.., true) => joined(at(second, "second"), hours),
-        _ => joined(format!("{} {}", at(second, "second"), at(minute, "minute")), hours),
+        (true, ..) => steps(hour, "hour").unwrap_or_else(|| format!("on the hour{}", hours(hour))),
+        (_, true, _) if hour == "*" && minute.parse::<u32>().is_ok() => format!("every hour {}", at(minute, "minute")),
+        (_, true, _) => at(minute, "minute") + &hours(hour),
+        (.., true) => at(second, "second") + &hours(hour),
+        _ => format!("{} {}{}", at(second, "second"), at(minute, "minute"), hours(hour)),
     }
 }
 
-fn joined(words: String, more: Option<String>) -> String {
-    more.map_or(words.clone(), |more| format!("{words} {more}"))
+/// ` from 9:00 to 17:59`; nothing when it is all of them.
+fn hours(field: &str) -> String {
+    let (range, step) = field.split_once('/').unwrap_or((field, "1"));
+    let each = if step == "1" { String::new() } else { format!(" in each {} hour", ordinal(step)) };
+    match range.split_once('-') {
+        _ if field.contains(',') => format!(" in {}", items(field, "hour", &str::to_owned)),
+        _ if range == "*" && step == "1" => String::new(),
+        _ if range == "*" => format!("{each} from midnight"),
+        Some((first, last)) => format!("{each} from {first}:00 to {last}:59"),
+        None => format!(" in hour {field}"),
+    }
 }
 
 /// `every 5 minutes`; a step of 1 is every one.
@@ -136,14 +139,16 @@ fn weekdays(field: &str) -> String {
         (Some((day, which)), _) => Some(format!("the {} {} of the month", ordinal(which), name(day))),
         (None, None) => None,
     };
-    let words = field.split(',').map(|item| special(item).unwrap_or_else(|| match item.split_once('/') {
-        Some(("*", step)) => format!("each {} day of the week from Sunday", ordinal(step)),
-        Some((range, step)) => format!("each {} day of {}", ordinal(step), weekdays(range)),
-        None => match item.split_once('-') {
-            Some((first, last)) => format!("{} to {}", name(first), name(last)),
-            None => name(item),
-        },
-    }));
+    let words = field.split(',').map(|item| {
+        special(item).unwrap_or_else(|| match item.split_once('/') {
+            Some(("*", step)) => format!("each {} day of the week from Sunday", ordinal(step)),
+            Some((range, step)) => format!("each {} day of {}", ordinal(step), weekdays(range)),
+            None => match item.split_once('-') {
+                Some((first, last)) => format!("{} to {}", name(first), name(last)),
+                None => name(item),
+            },
+        })
+    });
     list(words.collect())
 }
 

@@ -1,0 +1,159 @@
+//! What `assess` is told: the memory of the engine beside the last answers of the database.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::{
+    job::JobName,
+    run::{Outcome, Reason, ReplicaId},
+};
+
+/// One look at the daemon. The engine refreshes its memory part each second and its database part every few seconds;
+/// while the database is away the old answers stay, with their age in `sampled_at`.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub replica: ReplicaId,
+    pub version: String,
+    pub planner: Planner,
+    pub database: Database,
+    /// When the database last answered the questions below; `None` = never yet.
+    pub sampled_at: Option<DateTime<Utc>>,
+    /// Replicas with a living lease, this one included.
+    pub replicas: u32,
+    /// Missing, doubled and extra instants of the audit; must be 0.
+    pub unexplained: i64,
+    pub slots: Slots,
+    /// What is known of each job; a job that the database has not shown yet is absent.
+    pub jobs: BTreeMap<JobName, JobStats>,
+}
+
+impl Snapshot {
+    /// The look of a process that has only just started: nothing turned, nothing known.
+    pub fn starting(replica: ReplicaId, version: impl Into<String>, now: DateTime<Utc>) -> Self {
+        Self {
+            replica,
+            version: version.into(),
+            planner: Planner {
+                started_at: now,
+                last_turn: None,
+                oldest_owed: None,
+                draining: false,
+                clock_hold: false,
+            },
+            database: Database { up: false, since: now, migrated: false, clock_skew_ms: None },
+            sampled_at: None,
+            replicas: 0,
+            unexplained: 0,
+            slots: Slots::default(),
+            jobs: BTreeMap::new(),
+        }
+    }
+}
+
+/// The loop that turns instants into runs.
+#[derive(Debug, Clone)]
+pub struct Planner {
+    /// Start of the process.
+    pub started_at: DateTime<Utc>,
+    /// End of the last turn; a turn that failed on the database counts.
+    pub last_turn: Option<DateTime<Utc>>,
+    /// The oldest instant that is not in the ledger yet, as the last turn left it: usually in the future.
+    pub oldest_owed: Option<DateTime<Utc>>,
+    pub draining: bool,
+    /// Planning is held because the clock jumped (spec 4, Clock).
+    pub clock_hold: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Database {
+    pub up: bool,
+    /// Since when it has been up, or away.
+    pub since: DateTime<Utc>,
+    /// Our migrations are applied.
+    pub migrated: bool,
+    /// Database clock minus host clock.
+    pub clock_skew_ms: Option<i64>,
+}
+
+/// Places for runs in this process, both lanes together.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Slots {
+    pub total: u32,
+    pub busy: u32,
+}
+
+/// What is known of one job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobStats {
+    /// Nothing was owed before.
+    pub first_seen: DateTime<Utc>,
+    /// Start of the job's active epoch: an edited schedule is not judged by what the old one did.
+    pub epoch_since: Option<DateTime<Utc>>,
+    /// Every instant up to here is in the ledger.
+    pub planned_until: Option<DateTime<Utc>>,
+    pub paused: bool,
+    /// The newest instant that was excused: `skipped` as paused, disabled, edited, removed or by its gate.
+    pub excused_until: Option<DateTime<Utc>>,
+    /// Start of the newest attempt.
+    pub last_run: Option<DateTime<Utc>>,
+    /// How the newest finished run ended, among those that were started or kept back by their gate.
+    pub last_outcome: Option<Outcome>,
+    pub last_reason: Option<Reason>,
+    /// When a run last ended in `success` or `partial`.
+    pub last_success: Option<DateTime<Utc>>,
+    pub last_failure: Option<DateTime<Utc>>,
+    pub last_duration_ms: Option<i64>,
+    pub last_lag_ms: Option<i64>,
+    /// Runs that finished in the last 24 h after at least one attempt.
+    pub runs_24h: i64,
+    pub failures_24h: i64,
+    /// Failed runs since the last success.
+    pub consecutive_failures: i64,
+    pub p95_duration_ms: Option<i64>,
+    pub max_lag_ms_24h: Option<i64>,
+    pub running: i64,
+    /// Attempts of this replica that went on after their abort.
+    pub stuck: i64,
+    /// Runs that wait or are due.
+    pub waiting: i64,
+    /// `due_at` of the oldest run that is due and not started.
+    pub oldest_due: Option<DateTime<Utc>>,
+    /// What the last run of a drain said is left in its table.
+    pub left: Option<i64>,
+}
+
+impl JobStats {
+    /// A job the database has only just met.
+    pub fn new(first_seen: DateTime<Utc>) -> Self {
+        Self {
+            first_seen,
+            epoch_since: None,
+            planned_until: None,
+            paused: false,
+            excused_until: None,
+            last_run: None,
+            last_outcome: None,
+            last_reason: None,
+            last_success: None,
+            last_failure: None,
+            last_duration_ms: None,
+            last_lag_ms: None,
+            runs_24h: 0,
+            failures_24h: 0,
+            consecutive_failures: 0,
+            p95_duration_ms: None,
+            max_lag_ms_24h: None,
+            running: 0,
+            stuck: 0,
+            waiting: 0,
+            oldest_due: None,
+            left: None,
+        }
+    }
+
+    /// The job's queue size: what its drain left, else its waiting runs.
+    pub fn queue_size(&self) -> i64 {
+        self.left.unwrap_or(self.waiting)
+    }
+}

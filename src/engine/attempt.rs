@@ -1,0 +1,193 @@
+//! One attempt: asks the gate, runs the work on the handlers' runtime, and judges how it ended.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::TimeDelta;
+use tokio::{task::JoinError, time};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::{
+    Engine,
+    running::{Claimed, Live},
+    settler::{self, Finished},
+};
+use crate::{
+    domain::{
+        job::{Gate, Job},
+        run::{Failure, Lease, Report, Run},
+        settle::{Ended, Settlement, settle},
+    },
+    handlers::{AppTx, Context, Done, Ending, Work, ask_gate},
+    store::AppConnection,
+};
+
+/// A handler that listens to its cancellation may end by itself within this time.
+const STOP_GRACE: Duration = Duration::from_millis(200);
+/// An attempt that has not ended this long after its abort is stuck: it keeps slot and row.
+pub const ABORT_GRACE: Duration = Duration::from_secs(5);
+/// So many stuck attempts end the process: the next ones would find no thread to run on.
+pub const MOST_STUCK: usize = 3;
+
+/// Runs a claimed run to its end, in the background.
+pub fn start(engine: &Arc<Engine>, claimed: Claimed) {
+    tokio::spawn(run(Arc::clone(engine), claimed));
+}
+
+async fn run(engine: Arc<Engine>, claimed: Claimed) {
+    let Claimed { lease, run, live } = claimed;
+    let Some(entry) = engine.table.jobs.get(&run.job) else {
+        // The claim asks for jobs of this table only.
+        engine.running.leave(run.id);
+        return;
+    };
+    let run = Arc::new(run);
+    engine.metrics.started(&run);
+    info!(
+        component = "scheduler", job_name = %run.job, run_id = %run.id, attempt = run.attempt,
+        scheduled_for = run.scheduled_for.map(|at| at.to_rfc3339()), lag_ms = run.lag_ms, "job started"
+    );
+    let attempt = Attempt { engine: &engine, job: Arc::clone(&entry.job), run: Arc::clone(&run), live: Arc::clone(&live) };
+    match attempt.execute(Arc::clone(&entry.work)).await {
+        End::Plain(ended) => attempt.hand_over(lease, ended),
+        End::InTransaction(report, tx) => attempt.settle_within(lease, report, tx).await,
+    }
+}
+
+struct Attempt<'a> {
+    engine: &'a Arc<Engine>,
+    job: Arc<Job>,
+    run: Arc<Run>,
+    live: Arc<Live>,
+}
+
+enum End {
+    Plain(Ended),
+    InTransaction(Report, AppTx),
+}
+
+impl Attempt<'_> {
+    async fn execute(&self, work: Arc<Work>) -> End {
+        // After a wake the deadline check goes first: the claim may be older than it looks.
+        if self.engine.running.is_expired(self.engine.clock.boot()) {
+            return End::Plain(Ended::Interrupted);
+        }
+        match self.gate_is_open().await {
+            Ok(true) => self.execute_open(work).await,
+            Ok(false) => End::Plain(Ended::GateClosed),
+            Err(failure) => End::Plain(Ended::Answered(Err(failure))),
+        }
+    }
+
+    async fn execute_open(&self, work: Arc<Work>) -> End {
+        let cancelled = CancellationToken::new();
+        let ctx = self.context(cancelled.clone());
+        let mut task = self.engine.handlers.spawn(async move { work.run(ctx).await });
+        let cause = tokio::select! {
+            joined = &mut task => return end(joined, None),
+            () = time::sleep(self.job.policy.timeout) => Ended::TimedOut,
+            () = self.live.stop.cancelled() => self.live.cause(),
+        };
+        cancelled.cancel();
+        if let Ok(joined) = time::timeout(STOP_GRACE, &mut task).await {
+            return end(joined, Some(cause));
+        }
+        task.abort();
+        match time::timeout(ABORT_GRACE, &mut task).await {
+            Ok(joined) => end(joined, Some(cause)),
+            Err(_) => {
+                self.stuck();
+                end(task.await, Some(cause))
+            }
+        }
+    }
+
+    fn stuck(&self) {
+        self.live.mark_stuck();
+        tracing::error!(
+            component = "scheduler", job_name = %self.run.job, run_id = %self.run.id,
+            "attempt has not ended {} s after its abort: its handler blocks a thread", ABORT_GRACE.as_secs()
+        );
+        if MOST_STUCK <= self.engine.running.stuck() {
+            self.engine.fail_for_good(format!("{MOST_STUCK} attempts are stuck"));
+        }
+    }
+
+    async fn gate_is_open(&self) -> Result<bool, Failure> {
+        match &self.job.gate {
+            None => Ok(true),
+            Some(Gate::Environment { open, .. }) => Ok(*open),
+            Some(Gate::Sql { text }) => {
+                let tx = (self.engine.database.begin)().await?;
+                ask_gate(tx, text).await
+            }
+        }
+    }
+
+    fn context(&self, cancelled: CancellationToken) -> Context {
+        let now = self.engine.clock.now();
+        let timeout = TimeDelta::from_std(self.job.policy.timeout).unwrap_or(TimeDelta::MAX);
+        Context {
+            run: Arc::clone(&self.run),
+            job: Arc::clone(&self.job),
+            attempt: self.run.attempt.unsigned_abs(),
+            now,
+            deadline: now.checked_add_signed(timeout).unwrap_or(now),
+            cancelled,
+            tools: self.engine.tools.clone(),
+            database: self.engine.database.clone(),
+        }
+    }
+
+    fn settlement(&self, ended: Ended) -> Settlement {
+        settle(&self.run, &self.job.policy, ended, self.engine.clock.now())
+    }
+
+    fn hand_over(&self, lease: Lease, ended: Ended) {
+        let settlement = self.settlement(ended);
+        let finished = Finished { lease, settlement, run: Arc::clone(&self.run) };
+        if self.engine.settlements.send(finished).is_err() {
+            tracing::error!(run_id = %self.run.id, "settler is gone: the run stays running until its lease is freed");
+        }
+    }
+
+    /// R3: effect and settlement commit together, or neither does.
+    async fn settle_within(&self, lease: Lease, report: Report, tx: AppTx) {
+        let ended_at = self.engine.clock.now();
+        let settlement = self.settlement(Ended::Answered(Ok(report)));
+        let connection = match tx {
+            AppTx::Postgres(tx) => AppConnection::Postgres(tx),
+            AppTx::Sqlite(guard) => AppConnection::Sqlite(guard),
+        };
+        match self.engine.store.settle_within(connection, &lease, &settlement, ended_at).await {
+            Ok(settled) => {
+                self.engine.database_answered();
+                settler::note(self.engine, &self.run, &settlement, &settled);
+            }
+            Err(error) => {
+                // Committed or not, the fence knows: if it was, the settlement below is late and changes nothing.
+                self.engine.database_failed(&error);
+                self.hand_over(lease, Ended::Interrupted);
+            }
+        }
+    }
+}
+
+/// What the handler's task left behind; `cause` says why it was ended from outside, if it was.
+fn end(joined: Result<Ending, JoinError>, cause: Option<Ended>) -> End {
+    match (joined, cause) {
+        (Ok(Ok(Done::Report(report))), _) => End::Plain(Ended::Answered(Ok(report))),
+        (Ok(Ok(Done::InTransaction(report, tx))), _) => End::InTransaction(report, tx),
+        (Err(error), _) if error.is_panic() => End::Plain(Ended::Panicked(panic_text(error))),
+        // A handler that failed because it was told to stop did not fail by itself.
+        (_, Some(cause)) => End::Plain(cause),
+        (Ok(Err(failure)), None) => End::Plain(Ended::Answered(Err(failure))),
+        (Err(_), None) => End::Plain(Ended::Interrupted),
+    }
+}
+
+fn panic_text(error: JoinError) -> String {
+    let payload = error.into_panic();
+    let text = payload.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}

@@ -1,0 +1,174 @@
+//! The loops around the ticks: each waits, looks at the clock, ticks, and goes on whatever came of it.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use super::{Engine, attempt, lease, lease::Keeper, observe::Observer, planner::Planner, runner::Runner};
+use crate::store::StoreError;
+
+/// Longest sleep of the planner, so that suspended time and clock steps are seen.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// After a tick that failed on the database.
+const FAILED_SLEEP: Duration = Duration::from_millis(200);
+/// Between two looks for runs that nobody announced: retries of others, producers in other processes.
+const POLL: Duration = Duration::from_millis(2_500);
+/// Spread of `POLL`, so that replicas do not ask in step.
+const POLL_SPREAD: Duration = Duration::from_millis(1_000);
+/// Between two readings of the cursors, which people and other replicas move.
+const REREAD: Duration = Duration::from_secs(15);
+const LEASE_TICK: Duration = Duration::from_millis(500);
+const RESCUE_TICK: Duration = Duration::from_secs(2);
+const OBSERVE_TICK: Duration = Duration::from_millis(500);
+/// Between two samples of the database while runs keep ending.
+const FOLLOW: Duration = Duration::from_secs(5);
+const CLOCK_TICK: Duration = Duration::from_secs(10);
+
+/// Plans until told to stop.
+pub async fn plan(engine: Arc<Engine>, stop: CancellationToken) {
+    let mut planner = Planner::new(Arc::clone(&engine));
+    let mut reread_at = Duration::ZERO;
+    while !stop.is_cancelled() {
+        if reread_at <= engine.clock.boot() {
+            match engine.store.job_rows().await {
+                Ok(rows) => {
+                    planner.read_cursors(&rows);
+                    reread_at = engine.clock.boot() + REREAD;
+                }
+                Err(error) => failed(&engine, &error),
+            }
+        }
+        let sleep = plan_once(&engine, &mut planner).await;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = engine.wake.planner.notified() => {}
+            () = time::sleep(sleep) => {}
+        }
+    }
+}
+
+/// One turn; returns how long to sleep.
+async fn plan_once(engine: &Arc<Engine>, planner: &mut Planner) -> Duration {
+    let now = engine.clock.now();
+    let mut sleep = LONGEST_SLEEP;
+    if !engine.clock.is_held() && !engine.running.is_expired(engine.clock.boot()) {
+        match planner.tick(now).await {
+            Ok(tick) => {
+                if 0 < tick.planned_jobs {
+                    engine.database_answered();
+                    engine.wake.runner.notify_one();
+                }
+                tick.started.into_iter().for_each(|claimed| attempt::start(engine, claimed));
+            }
+            Err(error) => {
+                failed(engine, &error);
+                sleep = FAILED_SLEEP;
+            }
+        }
+    }
+    let now = engine.clock.now();
+    let oldest_owed = planner.oldest_owed();
+    engine.status.change(|condition| {
+        condition.planner_turned_at = Some(now);
+        condition.oldest_owed = oldest_owed;
+    });
+    sleep.min(until(planner.next_look(), now))
+}
+
+/// Claims and starts until told to stop.
+pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
+    let runner = Runner::new(Arc::clone(&engine));
+    while !stop.is_cancelled() {
+        let mut sleep = POLL + POLL_SPREAD.mul_f64(fastrand::f64());
+        let now = engine.clock.now();
+        if !engine.running.is_expired(engine.clock.boot()) {
+            match runner.tick(now).await {
+                Ok(claims) => {
+                    engine.database_answered();
+                    let full_pass = !claims.claimed.is_empty();
+                    claims.claimed.into_iter().for_each(|claimed| attempt::start(&engine, claimed));
+                    sleep = if full_pass { Duration::ZERO } else { sleep.min(until(claims.next_due, engine.clock.now())) };
+                }
+                Err(error) => {
+                    failed(&engine, &error);
+                    sleep = FAILED_SLEEP;
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = engine.wake.runner.notified() => {}
+            () = time::sleep(sleep) => {}
+        }
+    }
+}
+
+/// Renews the lease and watches its deadline, on to the very end.
+pub async fn keep(engine: Arc<Engine>, mut keeper: Keeper, stop: CancellationToken) {
+    loop {
+        let asked = tokio::select! {
+            () = stop.cancelled() => return,
+            () = engine.wake.lease.notified() => true,
+            () = time::sleep(LEASE_TICK) => false,
+        };
+        keeper.tick(asked).await;
+    }
+}
+
+/// Frees the runs of dead replicas.
+pub async fn rescue(engine: Arc<Engine>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        if let Err(error) = lease::rescue(&engine).await {
+            failed(&engine, &error);
+        }
+        pause(RESCUE_TICK, &stop).await;
+    }
+}
+
+/// Samples the database's clock.
+pub async fn watch_clock(engine: Arc<Engine>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        if let Err(error) = lease::sample_clock(&engine).await {
+            failed(&engine, &error);
+        }
+        pause(CLOCK_TICK, &stop).await;
+    }
+}
+
+/// Keeps the snapshot fresh: memory each second, the database when runs have ended.
+pub async fn observe(engine: Arc<Engine>, observer: Arc<Observer>, stop: CancellationToken) {
+    let mut follow_at = Duration::ZERO;
+    while !stop.is_cancelled() {
+        let (boot, now) = (engine.clock.boot(), engine.clock.now());
+        if follow_at <= boot {
+            follow_at = boot + FOLLOW;
+            if let Err(error) = observer.follow(&engine, now).await {
+                failed(&engine, &error);
+            }
+        }
+        observer.refresh(&engine);
+        pause(OBSERVE_TICK, &stop).await;
+    }
+}
+
+async fn pause(length: Duration, stop: &CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = time::sleep(length) => {}
+    }
+}
+
+fn failed(engine: &Engine, error: &StoreError) {
+    if lease::is_passing(error) {
+        engine.database_failed(error);
+    } else {
+        tracing::error!(component = "scheduler", "{error}");
+    }
+}
+
+fn until(moment: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Duration {
+    let wait = moment.map_or(TimeDelta::MAX, |moment| moment - now);
+    wait.to_std().unwrap_or(Duration::ZERO)
+}

@@ -1,0 +1,172 @@
+//! The planner: writes what is due into the ledger, exactly when it is due, and waits for nobody.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Engine, running::Claimed};
+use crate::{
+    domain::job::{Job, JobName, Overlap},
+    store::{JobRow, Lane, PlanRequest, Planned, Result},
+};
+
+/// First wait after a job was locked or its transaction failed; doubles up to `LONGEST_RETRY`.
+const FIRST_RETRY: TimeDelta = TimeDelta::milliseconds(50);
+const LONGEST_RETRY: TimeDelta = TimeDelta::seconds(1);
+/// A job whose active schedule is another table's is looked at again after this long.
+const FOREIGN_WAIT: TimeDelta = TimeDelta::seconds(5);
+/// Jobs planned in one transaction.
+const BATCH: usize = 500;
+
+/// Knows when to look at which job next. The cursor it reads, never its memory, says what is owed.
+pub struct Planner {
+    engine: Arc<Engine>,
+    agenda: BTreeSet<(DateTime<Utc>, JobName)>,
+    looks: HashMap<JobName, Look>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    at: DateTime<Utc>,
+    /// The oldest instant that may not be in the ledger yet.
+    due: DateTime<Utc>,
+    /// Grows while the job stays locked.
+    wait: TimeDelta,
+}
+
+/// What a tick leaves to be done by the loop.
+#[derive(Default)]
+pub struct Tick {
+    /// Born running: start them.
+    pub started: Vec<Claimed>,
+    pub planned_jobs: usize,
+}
+
+impl Planner {
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine, agenda: BTreeSet::new(), looks: HashMap::new() }
+    }
+
+    /// Takes the cursors of the database over; jobs it does not know (yet) or that are retired are left out.
+    pub fn read_cursors(&mut self, rows: &[JobRow]) {
+        for row in rows.iter().filter(|row| row.retired_at.is_none()) {
+            let Some(cursor) = row.planned_until else { continue };
+            self.follow(&row.name, cursor);
+        }
+    }
+
+    /// When to look next; `None` = nothing on the agenda.
+    pub fn next_look(&self) -> Option<DateTime<Utc>> {
+        self.agenda.first().map(|(at, _)| *at)
+    }
+
+    /// The oldest instant that may not be recorded yet; usually in the future.
+    pub fn oldest_owed(&self) -> Option<DateTime<Utc>> {
+        self.looks.values().map(|look| look.due).min()
+    }
+
+    /// Plans every job whose look has come, in batches. The first error ends the tick; its jobs are tried again soon.
+    pub async fn tick(&mut self, now: DateTime<Utc>) -> Result<Tick> {
+        let mut tick = Tick::default();
+        loop {
+            let names = self.take(now);
+            if names.is_empty() {
+                return Ok(tick);
+            }
+            tick.planned_jobs += names.len();
+            tick.started.extend(self.plan(&names, now).await?);
+        }
+    }
+
+    async fn plan(&mut self, names: &[JobName], now: DateTime<Utc>) -> Result<Vec<Claimed>> {
+        let engine = Arc::clone(&self.engine);
+        let fence = engine.running.new_fence();
+        let request = PlanRequest {
+            jobs: names.iter().filter_map(|name| engine.table.job(name)).cloned().collect(),
+            replica: engine.running.replica(),
+            fence,
+            now,
+            free_slots: u32::try_from(engine.free_slots(Lane::Scheduled)).unwrap_or(u32::MAX),
+        };
+        match engine.store.plan(&request).await {
+            Ok(mut planned) => {
+                let started = std::mem::take(&mut planned.started);
+                self.note(&planned, now);
+                Ok(engine.running.enter(started, fence, Lane::Scheduled))
+            }
+            Err(error) => {
+                engine.running.unanswered(fence);
+                names.iter().for_each(|name| self.retry(name, now));
+                Err(error)
+            }
+        }
+    }
+
+    fn note(&mut self, planned: &Planned, now: DateTime<Utc>) {
+        for (name, cursor) in &planned.cursors {
+            self.follow(name, *cursor);
+        }
+        for name in &planned.locked {
+            self.retry(name, now);
+        }
+        for name in &planned.foreign {
+            self.look_again(name, now + FOREIGN_WAIT);
+        }
+        for row in &planned.recorded {
+            if let Some(reason) = row.skipped {
+                self.engine.metrics.skipped(&row.job, reason, row.covers);
+            }
+            let replaces = |job: &Arc<Job>| job.policy.overlap == Overlap::Replace;
+            if self.engine.table.job(&row.job).is_some_and(replaces) {
+                // The renewal brings the cancel flag home; the new run should not wait ten seconds for it.
+                self.engine.wake.lease.notify_one();
+            }
+        }
+    }
+
+    /// Looks at the job again when its next instant after the cursor comes.
+    fn follow(&mut self, name: &JobName, cursor: DateTime<Utc>) {
+        let job = self.engine.table.job(name);
+        let due = job.and_then(|job| job.schedule.as_ref()).and_then(|schedule| schedule.next_after(cursor));
+        match due {
+            Some(due) => self.set(name, Look { at: due, due, wait: FIRST_RETRY }),
+            None => self.forget(name),
+        }
+    }
+
+    fn retry(&mut self, name: &JobName, now: DateTime<Utc>) {
+        if let Some(look) = self.looks.get(name).copied() {
+            let wait = (look.wait * 2).min(LONGEST_RETRY);
+            self.set(name, Look { at: now + look.wait, wait, ..look });
+        }
+    }
+
+    fn look_again(&mut self, name: &JobName, at: DateTime<Utc>) {
+        // Someone else's epoch: what is due in it is not ours to be late with.
+        self.set(name, Look { at, due: at, wait: FIRST_RETRY });
+    }
+
+    /// Takes the jobs off the agenda whose look has come; they stay known until they are followed or retried.
+    fn take(&mut self, now: DateTime<Utc>) -> Vec<JobName> {
+        let mut names = Vec::new();
+        while names.len() < BATCH && self.agenda.first().is_some_and(|(at, _)| *at <= now) {
+            names.extend(self.agenda.pop_first().map(|(_, name)| name));
+        }
+        names
+    }
+
+    fn set(&mut self, name: &JobName, look: Look) {
+        self.forget(name);
+        self.agenda.insert((look.at, name.clone()));
+        self.looks.insert(name.clone(), look);
+    }
+
+    fn forget(&mut self, name: &JobName) {
+        if let Some(old) = self.looks.remove(name) {
+            self.agenda.remove(&(old.at, name.clone()));
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The runner: fills free slots with due runs. Queues and scheduled work have slots of their own.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::{Engine, running::Claimed};
+use crate::store::{Lane, Result};
+
+/// Claims; starting what was claimed is the loop's part, so that tests can hold time still.
+pub struct Runner {
+    engine: Arc<Engine>,
+}
+
+/// What a tick claimed.
+#[derive(Default)]
+pub struct Claims {
+    pub claimed: Vec<Claimed>,
+    /// When the earliest waiting run becomes due.
+    pub next_due: Option<DateTime<Utc>>,
+}
+
+impl Runner {
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+
+    /// Promotes what has become due and claims for both lanes, scheduled work first.
+    pub async fn tick(&self, now: DateTime<Utc>) -> Result<Claims> {
+        let mut claims = Claims { next_due: self.engine.store.promote(now).await?, ..Claims::default() };
+        for lane in [Lane::Scheduled, Lane::Queue] {
+            claims.claimed.extend(self.claim(lane, false, now).await?);
+            // A run that lost its process before is let in alone: should it do so again, it convicts no neighbour.
+            if !self.engine.running.has_suspect() {
+                claims.claimed.extend(self.claim(lane, true, now).await?);
+            }
+        }
+        Ok(claims)
+    }
+
+    async fn claim(&self, lane: Lane, suspects: bool, now: DateTime<Utc>) -> Result<Vec<Claimed>> {
+        let running = &self.engine.running;
+        let Some(mut request) = self.engine.claim_request(lane, suspects, now) else { return Ok(Vec::new()) };
+        if suspects {
+            request.limit = 1;
+        }
+        match self.engine.store.claim(&request).await {
+            Ok(claimed) => Ok(running.enter(claimed, request.fence, lane)),
+            Err(error) => {
+                running.unanswered(request.fence);
+                Err(error)
+            }
+        }
+    }
+}

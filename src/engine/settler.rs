@@ -1,0 +1,110 @@
+//! The settler: gathers the ends of attempts and writes them together. It forgets none while the database is away.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Mutex, mpsc},
+    time,
+};
+use tracing::{error, info, warn};
+
+use super::Engine;
+use crate::{
+    domain::{
+        run::{Lease, Reason, Run},
+        settle::{Next, Settlement},
+    },
+    store::Settled,
+};
+
+/// Ends that come within this time are written in one statement.
+const GATHER: Duration = Duration::from_millis(2);
+/// Most settlements of one statement.
+const BATCH: usize = 1_000;
+/// Between two tries while the database is away.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The end of an attempt, judged and not yet written.
+pub struct Finished {
+    pub lease: Lease,
+    pub settlement: Settlement,
+    pub run: Arc<Run>,
+}
+
+/// Reads the channel until it is closed and empty. Shared, so that a settler that died leaves it to the next one.
+pub async fn run(engine: Arc<Engine>, finished: Arc<Mutex<mpsc::UnboundedReceiver<Finished>>>) {
+    let mut finished = finished.lock().await;
+    while let Some(first) = finished.recv().await {
+        let mut batch = vec![first];
+        let gathered_at = time::Instant::now() + GATHER;
+        while batch.len() < BATCH {
+            match time::timeout_at(gathered_at, finished.recv()).await {
+                Ok(Some(next)) => batch.push(next),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        write(&engine, batch).await;
+    }
+}
+
+/// Writes a batch, however long the database stays away: the fence decides whether it still counts.
+pub async fn write(engine: &Engine, batch: Vec<Finished>) {
+    let mut runs = Vec::with_capacity(batch.len());
+    let mut settlements = Vec::with_capacity(batch.len());
+    for Finished { lease, settlement, run } in batch {
+        runs.push(run);
+        settlements.push((lease, settlement));
+    }
+    let settled = loop {
+        match engine.store.settle(&settlements, engine.clock.now()).await {
+            Ok(settled) => break settled,
+            Err(error) => engine.database_failed(&error),
+        }
+        time::sleep(RETRY).await;
+    };
+    engine.database_answered();
+    for ((run, (_, settlement)), settled) in runs.iter().zip(&settlements).zip(&settled) {
+        note(engine, run, settlement, settled);
+    }
+}
+
+/// Frees the slot, counts and logs an end: once, where it is settled.
+pub fn note(engine: &Engine, run: &Run, settlement: &Settlement, settled: &Settled) {
+    engine.running.leave(run.id);
+    engine.wake.runner.notify_one();
+    match settled {
+        Settled::Late => {
+            warn!(component = "scheduler", job_name = %run.job, run_id = %run.id, "result came late: its lease was gone");
+            return;
+        }
+        Settled::Undone => {
+            warn!(component = "scheduler", job_name = %run.job, run_id = %run.id, "transaction did not commit: it runs again");
+            return;
+        }
+        Settled::NotStorable(error) => {
+            error!(component = "scheduler", job_name = %run.job, run_id = %run.id, "result not storable: {error}");
+        }
+        Settled::Applied => {}
+    }
+    let now = engine.clock.now();
+    let gated = matches!(settlement.next, Next::Finish { reason: Some(Reason::Gate), .. });
+    let took = run.started_at.filter(|_| !gated).and_then(|started| (now - started).to_std().ok());
+    let duration_ms = took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+    engine.metrics.settled(run, settlement, took, now);
+    engine.status.settled();
+    let failed = settlement.error.as_deref().unwrap_or_default();
+    match &settlement.next {
+        Next::Finish { outcome, reason } if outcome.is_failure() => error!(
+            component = "scheduler", job_name = %run.job, run_id = %run.id, attempt = run.attempt, duration_ms,
+            outcome = %outcome, reason = reason.map(|reason| reason.word()), "job finished: {failed}"
+        ),
+        Next::Finish { outcome, reason } => info!(
+            component = "scheduler", job_name = %run.job, run_id = %run.id, attempt = run.attempt, duration_ms,
+            outcome = %outcome, reason = reason.map(|reason| reason.word()), items = settlement.items, "job finished"
+        ),
+        Next::Again { at, .. } => warn!(
+            component = "scheduler", job_name = %run.job, run_id = %run.id, attempt = run.attempt, duration_ms,
+            "attempt ended, again at {}: {failed}", at.to_rfc3339()
+        ),
+    }
+}

@@ -1,0 +1,204 @@
+//! Real requests to a real listener: answers, doors, limits.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use chrono::TimeDelta;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Access, Door, HttpState, ListenError, listen, routes, serve};
+use crate::{
+    clock::Clock,
+    domain::health::{
+        Snapshot,
+        tests::{at, fine, job, snapshot},
+    },
+    metrics::Metrics,
+};
+
+const TOKEN: &str = "Authorization: Bearer s3cret";
+
+struct House {
+    address: SocketAddr,
+    state: HttpState,
+    shutdown: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl House {
+    async fn open(access: Access) -> Self {
+        let now = at("2026-11-18T13:30:10Z");
+        let jobs = Arc::new(vec![Arc::new(job("fila_worker", "every 30s"))]);
+        let mut look = snapshot(now);
+        look.jobs.insert(jobs[0].name.clone(), fine(now));
+        let state = HttpState {
+            metrics: Arc::new(Metrics::new(&jobs, "0.1.0", "")),
+            jobs,
+            snapshot: Arc::new(ArcSwap::from_pointee(look)),
+            clock: Clock::manual(now),
+            access: Arc::new(access),
+        };
+        let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, state.clone(), shutdown.clone()));
+        Self { address, state, shutdown, serving }
+    }
+
+    async fn on_loopback() -> Self {
+        Self::open(Access::new(true, false, &[])).await
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Snapshot)) {
+        let mut look = Snapshot::clone(&self.state.snapshot.load());
+        change(&mut look);
+        self.state.snapshot.store(Arc::new(look));
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        self.ask("GET", path, "").await
+    }
+
+    async fn ask(&self, method: &str, path: &str, header: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let header = if header.is_empty() { String::new() } else { format!("{header}\r\n") };
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        read_answer(stream).await
+    }
+}
+
+async fn read_answer(mut stream: TcpStream) -> (u16, String) {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    (code, body.to_owned())
+}
+
+#[tokio::test]
+async fn health_metrics_and_probes_are_answered() {
+    let house = House::on_loopback().await;
+
+    assert_eq!(house.get("/healthz").await, (200, r#"{"status":"ok"}"#.into()));
+    assert_eq!(house.get("/livez").await, (200, r#"{"status":"ok"}"#.into()));
+    assert_eq!(house.get("/readyz").await, (200, r#"{"status":"ready"}"#.into()));
+    let (code, body) = house.get("/health/workers").await;
+    assert_eq!(code, 200);
+    assert!(
+        body.starts_with(r#"{"scheduler":"running","fila_worker":"healthy","last_job_at":"2026-11-18T13:30:00Z","#)
+    );
+    let (code, body) = house.get("/metrics").await;
+    assert_eq!(code, 200);
+    assert!(body.contains("workers_http_requests_total{code=\"200\",route=\"/healthz\"} 1"), "{body}");
+    assert_eq!(house.get("/nothing").await.0, 404);
+    assert_eq!(house.ask("POST", "/metrics", "").await.0, 405);
+}
+
+#[tokio::test]
+async fn the_code_of_health_follows_the_status_and_the_query() {
+    let house = House::on_loopback().await;
+    let mut codes = Vec::new();
+
+    for failures in [0, 1] {
+        house.change(|look| look.jobs.values_mut().for_each(|stats| stats.consecutive_failures = failures));
+        for query in ["", "?strict=1", "?strict=1&as=200"] {
+            codes.push(house.get(&format!("/health/workers{query}")).await.0);
+        }
+    }
+    house.change(|look| look.planner.last_turn = Some(look.planner.started_at));
+    for path in ["/health/workers", "/health/workers?as=200", "/livez", "/healthz", "/readyz"] {
+        codes.push(house.get(path).await.0);
+    }
+
+    assert_eq!(codes, [200, 200, 200, 200, 503, 200, 503, 200, 500, 500, 200]);
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_turns_readiness_red_and_leaves_liveness_green() {
+    let house = House::on_loopback().await;
+    house.change(|look| {
+        look.database.up = false;
+        look.database.since += TimeDelta::hours(1);
+    });
+
+    assert_eq!(house.get("/readyz").await, (503, r#"{"reasons":["database_away"],"status":"not_ready"}"#.into()));
+    assert_eq!(house.get("/livez").await.0, 200);
+    let (code, body) = house.get("/health/workers").await;
+    assert_eq!(code, 200);
+    assert!(body.contains(r#""status":"degraded""#) && body.contains(r#""name":"DatabaseAway""#), "{body}");
+}
+
+#[tokio::test]
+async fn beyond_loopback_everything_but_health_asks_for_a_token() {
+    let house = House::open(Access::new(false, false, &["s3cret".into(), "next".into()])).await;
+    let paths = routes().map(|(path, door, _)| (path, door)).into_iter().chain([("/nothing", Door::Read)]);
+
+    for (path, door) in paths {
+        let wanted = if door == Door::Public { 200 } else { 401 };
+        assert_eq!(house.get(path).await.0, wanted, "{path}");
+        assert_eq!(house.ask("GET", path, "Authorization: Bearer guess").await.0, wanted, "{path}");
+    }
+    assert_eq!(house.ask("GET", "/metrics", TOKEN).await.0, 200);
+    assert_eq!(house.ask("GET", "/metrics", "authorization: bearer next").await.0, 200);
+    assert_eq!(house.ask("GET", "/nothing", TOKEN).await.0, 404);
+}
+
+#[tokio::test]
+async fn beyond_loopback_without_tokens_the_refusal_names_the_variable() {
+    let closed = House::open(Access::new(false, false, &[])).await;
+    let public = House::open(Access::new(false, true, &[String::new()])).await;
+
+    let (code, body) = closed.ask("GET", "/metrics", TOKEN).await;
+
+    assert_eq!(code, 401);
+    assert!(body.contains("WORKERS_READ_TOKEN") && body.contains("metrics_public"), "{body}");
+    assert_eq!(public.get("/metrics").await.0, 200);
+    assert_eq!(public.get("/nothing").await.0, 401);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let house = House::on_loopback().await;
+
+    let (code, _) = house.ask("GET", "/healthz", &format!("X-Large: {}", "a".repeat(20_000))).await;
+
+    assert_eq!(code, 431);
+}
+
+#[tokio::test]
+async fn health_is_answered_when_all_connections_are_taken() {
+    let house = House::on_loopback().await;
+    let mut idle = Vec::new();
+    for _ in 0..super::server::MAX_CONNECTIONS {
+        idle.push(TcpStream::connect(house.address).await.unwrap());
+    }
+
+    assert_eq!(house.get("/livez").await.0, 200);
+    assert_eq!(house.get("/metrics").await.0, 503);
+    drop(idle);
+}
+
+#[tokio::test]
+async fn a_taken_port_is_said_so() {
+    let house = House::on_loopback().await;
+
+    let refused = listen(house.address).await.unwrap_err();
+
+    assert!(matches!(refused, ListenError::Taken(address) if address == house.address), "{refused}");
+}
+
+#[tokio::test]
+async fn shutdown_ends_the_server_although_a_connection_idles() {
+    let house = House::on_loopback().await;
+    let _idle = TcpStream::connect(house.address).await.unwrap();
+
+    house.shutdown.cancel();
+
+    tokio::time::timeout(Duration::from_secs(5), house.serving).await.expect("it ends").unwrap();
+}

@@ -1,0 +1,121 @@
+//! The one door to the metrics: what the engine counts, and what `/metrics` shows (spec 7, Metrics).
+//!
+//! Counters and histograms are per process (sum them); gauges are what the latest snapshot knows, set at scrape, and are
+//! the same in every replica (take the maximum). Label values come from the job table alone.
+
+mod failures;
+mod families;
+mod process;
+mod scrape;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use prometheus::{Registry, TextEncoder};
+
+use crate::domain::{
+    health::{Snapshot, assess},
+    job::{Job, JobName},
+    run::{Outcome, Reason, Run},
+    settle::{Next, Settlement},
+};
+use failures::Failures;
+use families::{Counted, Shown};
+
+/// The content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// The metrics of one process. Cheap to use from many tasks.
+pub struct Metrics {
+    registry: Registry,
+    counted: Counted,
+    shown: Shown,
+    failures: Failures,
+}
+
+impl Metrics {
+    /// A registry of its own, with each series of each job at 0. `revision` names the build: a commit, or empty.
+    pub fn new(jobs: &[Arc<Job>], version: &str, revision: &str) -> Self {
+        let registry = Registry::new();
+        let counted = Counted::register(&registry);
+        let shown = Shown::register(&registry);
+        for job in jobs {
+            counted.start_at_zero(job);
+        }
+        shown.build_info.with_label_values(&[version, revision]).set(1);
+        Self { registry, counted, shown, failures: Failures::default() }
+    }
+
+    /// An attempt has started. The first one counts what made the run and how late it is.
+    pub fn started(&self, run: &Run) {
+        if 1 < run.attempt {
+            return;
+        }
+        self.counted.triggers.with_label_values(&[run.job.as_str(), run.trigger.word()]).inc();
+        if let Some(lag_ms) = run.lag_ms {
+            self.counted.lag.observe(lag_ms as f64 / 1_000.0);
+        }
+    }
+
+    /// An attempt was judged, and the judgement was written. `took` is `None` when nothing was started (a closed gate).
+    pub fn settled(&self, run: &Run, settlement: &Settlement, took: Option<Duration>, now: DateTime<Utc>) {
+        let job = run.job.as_str();
+        if let Some(took) = took {
+            self.counted.duration.with_label_values(&[job]).observe(took.as_secs_f64());
+        }
+        if let Some(items) = settlement.items.and_then(|items| u64::try_from(items).ok()) {
+            self.counted.items.with_label_values(&[job]).inc_by(items);
+        }
+        match &settlement.next {
+            Next::Finish { outcome, .. } => {
+                self.counted.runs.with_label_values(&[job, outcome.word()]).inc();
+                if outcome.is_failure() {
+                    self.failures.push(&run.job, now);
+                }
+            }
+            Next::Again { .. } if settlement.attempt_spent => {
+                self.counted.retries.with_label_values(&[job]).inc();
+                self.failures.push(&run.job, now);
+            }
+            Next::Again { .. } => {}
+        }
+    }
+
+    /// Instants that entered the ledger as skipped, without a run.
+    pub fn skipped(&self, job: &JobName, reason: Reason, instants: i64) {
+        let instants = u64::try_from(instants).unwrap_or(0);
+        self.counted.skipped.with_label_values(&[job.as_str(), reason.word()]).inc_by(instants);
+    }
+
+    /// A run that another process lost was settled by this one (`lost`, `unknown`), or one was cancelled while it waited.
+    pub fn finished_unstarted(&self, job: &JobName, outcome: Outcome) {
+        self.counted.runs.with_label_values(&[job.as_str(), outcome.word()]).inc();
+    }
+
+    /// This replica's lease ran out under it.
+    pub fn lease_lost(&self) {
+        self.counted.lease_lost.inc();
+    }
+
+    /// An HTTP answer was given. `route` is the route's pattern, never the path that was asked for.
+    pub fn answered(&self, route: &str, code: u16) {
+        self.counted.http.with_label_values(&[route, &code.to_string()]).inc();
+    }
+
+    /// The text of `/metrics`, from the counters and this look at the daemon.
+    pub fn render(&self, jobs: &[Arc<Job>], snapshot: &Snapshot, now: DateTime<Utc>) -> String {
+        let health = assess(jobs, snapshot, now);
+        self.shown.daemon(snapshot, &health, now);
+        for (job, verdict) in jobs.iter().zip(&health.jobs) {
+            self.shown.job(job, &verdict.health, snapshot.jobs.get(&job.name));
+            let failures = self.failures.count(&job.name, now);
+            self.shown.job_failures.with_label_values(&[job.name.as_str()]).set(failures);
+        }
+        self.shown.queues(jobs, snapshot, now);
+        self.shown.process();
+        let text = TextEncoder::new().encode_to_string(&self.registry.gather());
+        text.expect("families that were registered together encode")
+    }
+}

@@ -1,0 +1,164 @@
+//! What a scrape shows: series at 0 from the start, counted endings, bounded numbers of series.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::Metrics;
+use crate::domain::{
+    health::tests::{at, fine, job, snapshot},
+    job::{Job, JobName},
+    run::{Outcome, Reason, Run, RunId, State, Trigger},
+    settle::{Next, Settlement},
+};
+
+/// Most series one job may have (spec 7, Metrics).
+const MOST_SERIES: usize = 60;
+
+fn run(name: &str, now: DateTime<Utc>) -> Run {
+    Run {
+        id: RunId(Uuid::nil()),
+        job: JobName::parse(name).unwrap(),
+        epoch: 1,
+        trigger: Trigger::Schedule,
+        scheduled_for: Some(now),
+        covers: 1,
+        covers_from: Some(now),
+        state: State::Running,
+        outcome: None,
+        reason: None,
+        due_at: now,
+        priority: 0,
+        key: None,
+        dedupe_key: None,
+        payload: Value::Null,
+        attempt: 1,
+        max_attempts: 3,
+        crashes: 0,
+        exclusive: true,
+        replica: None,
+        resume: None,
+        retry_of: None,
+        cancel_requested_at: None,
+        created_at: now,
+        started_at: Some(now),
+        finished_at: None,
+        lag_ms: Some(4),
+        duration_ms: None,
+        items: None,
+        items_failed: None,
+        response_code: None,
+        result: None,
+        error: None,
+        errors: Value::Null,
+    }
+}
+
+fn settlement(next: Next) -> Settlement {
+    Settlement {
+        next,
+        attempt_spent: true,
+        items: Some(7),
+        items_failed: None,
+        left: None,
+        response_code: None,
+        result: None,
+        error: None,
+        resume: None,
+        pause_job: false,
+        delete: false,
+    }
+}
+
+fn world() -> (DateTime<Utc>, Vec<Arc<Job>>, Metrics) {
+    let now = at("2026-11-18T13:30:10Z");
+    let jobs = vec![Arc::new(job("fila_worker", "every 30s"))];
+    let metrics = Metrics::new(&jobs, "0.1.0", "");
+    (now, jobs, metrics)
+}
+
+#[track_caller]
+fn assert_line(text: &str, line: &str) {
+    assert!(text.lines().any(|found| found == line), "no line {line:?} in\n{text}");
+}
+
+#[test]
+fn the_documented_four_and_each_counter_stand_at_zero_before_anything_happened() {
+    let (now, jobs, metrics) = world();
+
+    let text = metrics.render(&jobs, &snapshot(now), now);
+
+    assert_line(&text, r#"queue_size{queue="fila_worker"} 0"#);
+    assert_line(&text, r#"job_duration_seconds_count{job_name="fila_worker"} 0"#);
+    assert_line(&text, r#"job_failures{job_name="fila_worker"} 0"#);
+    assert_line(&text, "scheduler_lag 0");
+    assert_line(&text, r#"workers_job_runs_total{job_name="fila_worker",outcome="timeout"} 0"#);
+    assert_line(&text, r#"workers_job_skipped_total{job_name="fila_worker",reason="overlap"} 0"#);
+    assert_line(&text, r#"workers_build_info{revision="",version="0.1.0"} 1"#);
+    assert_line(&text, "workers_lease_lost_total 0");
+    assert_line(&text, "workers_occurrences_unexplained 0");
+}
+
+#[test]
+fn what_the_engine_reports_is_counted_and_what_the_database_knows_is_shown() {
+    let (now, jobs, metrics) = world();
+    let run = run("fila_worker", now);
+    let mut look = snapshot(now);
+    look.jobs.insert(run.job.clone(), fine(now));
+
+    metrics.started(&run);
+    let again = Next::Again { at: now, reason: None };
+    metrics.settled(&run, &settlement(again), Some(Duration::from_millis(40)), now);
+    metrics.started(&Run { attempt: 2, ..run.clone() });
+    let failed = Next::Finish { outcome: Outcome::Error, reason: Some(Reason::Exhausted) };
+    metrics.settled(&run, &settlement(failed), Some(Duration::from_secs(700)), now);
+    metrics.skipped(&run.job, Reason::Overlap, 3);
+    let text = metrics.render(&jobs, &look, now);
+
+    assert_line(&text, r#"workers_job_triggers_total{job_name="fila_worker",trigger="schedule"} 1"#);
+    assert_line(&text, r#"workers_lag_seconds_bucket{le="0.005"} 1"#);
+    assert_line(&text, r#"workers_job_retries_total{job_name="fila_worker"} 1"#);
+    assert_line(&text, r#"workers_job_runs_total{job_name="fila_worker",outcome="error"} 1"#);
+    assert_line(&text, r#"job_duration_seconds_bucket{job_name="fila_worker",le="0.05"} 1"#);
+    assert_line(&text, r#"job_duration_seconds_bucket{job_name="fila_worker",le="+Inf"} 2"#);
+    assert_line(&text, r#"workers_job_items_total{job_name="fila_worker"} 14"#);
+    assert_line(&text, r#"workers_job_skipped_total{job_name="fila_worker",reason="overlap"} 3"#);
+    assert_line(&text, r#"workers_job_last_success_timestamp_seconds{job_name="fila_worker"} 1795008600"#);
+}
+
+#[test]
+fn failures_leave_the_gauge_after_five_minutes() {
+    let (now, jobs, metrics) = world();
+    let failed = Next::Finish { outcome: Outcome::Timeout, reason: None };
+    for seconds in [0, 100, 200] {
+        let moment = now + TimeDelta::seconds(seconds);
+        metrics.settled(&run("fila_worker", moment), &settlement(failed.clone()), None, moment);
+    }
+    let shown = |seconds| {
+        let moment = now + TimeDelta::seconds(seconds);
+        let text = metrics.render(&jobs, &snapshot(moment), moment);
+        let line = text.lines().find(|line| line.starts_with("job_failures{")).unwrap();
+        line.rsplit_once(' ').unwrap().1.to_owned()
+    };
+
+    assert_eq!([shown(200), shown(299), shown(300), shown(400), shown(500)], ["3", "3", "2", "1", "0"]);
+}
+
+#[test]
+fn a_job_has_at_most_sixty_series_whatever_happens_to_it() {
+    let now = at("2026-11-18T13:30:10Z");
+    let queue = Job { schedule: None, ..job("mensagens", "every 30s") };
+    let jobs = vec![Arc::new(job("fila_worker", "every 30s")), Arc::new(queue)];
+    let metrics = Metrics::new(&jobs, "0.1.0", "");
+    let mut look = snapshot(now);
+    look.jobs = jobs.iter().map(|job| (job.name.clone(), fine(now))).collect();
+
+    let text = metrics.render(&jobs, &look, now);
+
+    for job in &jobs {
+        let series = text.lines().filter(|line| line.contains(&format!("\"{}\"", job.name))).count();
+        assert!(series <= MOST_SERIES, "{} has {series} series", job.name);
+    }
+}

@@ -1,0 +1,64 @@
+//! Which table is active, seen from this process.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    engine::Engine,
+    store::{ActivateRequest, StoreError},
+};
+
+/// Between two tries to become the active table.
+const ACTIVATION_RETRY: Duration = Duration::from_secs(10);
+
+/// Asks to become the active table, unless this process was told to leave something out; then only a database that
+/// has no table at all is given one.
+pub async fn activate(engine: &Engine) -> Result<(), StoreError> {
+    let whole = engine.settings.scope.is_whole();
+    if !whole && engine.store.active_table().await?.is_some() {
+        return Ok(());
+    }
+    let request = ActivateRequest {
+        table_hash: engine.table_hash().to_owned(),
+        revision: engine.table.revision,
+        jobs: engine.table.jobs.values().map(|entry| Arc::clone(&entry.job)).collect(),
+        replica: engine.running.replica(),
+        now: engine.clock.now(),
+        force: false,
+    };
+    let activation = engine.store.activate(&request).await?;
+    let was_active = engine.status.get().active;
+    if activation.changed {
+        info!(component = "scheduler", table = engine.table_hash(), "job table activated");
+    } else if !activation.active && was_active {
+        warn!(component = "scheduler", "another job table is active now: what differs here is neither planned nor claimed");
+    }
+    engine.status.change(|condition| condition.active = activation.active);
+    engine.wake.planner.notify_one();
+    Ok(())
+}
+
+/// A table that lost its place gets it back when nobody has held the active one for a minute.
+pub async fn stay_active(engine: Arc<Engine>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = time::sleep(ACTIVATION_RETRY) => {}
+        }
+        match engine.store.active_table().await {
+            Ok(active) if active.as_deref() == Some(engine.table_hash()) => {
+                engine.status.change(|condition| condition.active = true);
+            }
+            Ok(_) => {
+                if let Err(error) = activate(&engine).await {
+                    engine.database_failed(&error);
+                }
+            }
+            Err(error) => engine.database_failed(&error),
+        }
+    }
+}
+

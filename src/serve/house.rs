@@ -1,0 +1,175 @@
+//! The engine with its loops: joins the other replicas, lives, and drains.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    sync::{Mutex, Notify, mpsc},
+    time,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+use super::{
+    Goodbye, Options,
+    activation::{activate, stay_active},
+    signals::Signals,
+};
+use crate::{
+    domain::settle::Ended,
+    engine::{
+        Engine, attempt::ABORT_GRACE, chores, chores::Chore, lease, lease::Keeper, loops, observe::Observer, settler,
+        settler::Finished,
+    },
+    store::StoreError,
+};
+
+/// A loop that died is started again this often.
+const LOOP_RESTARTS: usize = 3;
+/// For the last settlements, after everything was stopped.
+const SETTLE_GRACE: Duration = Duration::from_secs(3);
+
+/// The engine with its loops.
+pub struct House {
+    engine: Arc<Engine>,
+    observer: Arc<Observer>,
+    finished: Arc<Mutex<mpsc::UnboundedReceiver<Finished>>>,
+    /// Stops planning, claiming and the chores.
+    stop: CancellationToken,
+    /// Stops the renewal, last of all.
+    end: CancellationToken,
+    loops: TaskTracker,
+}
+
+impl House {
+    pub fn new(engine: Arc<Engine>, observer: Arc<Observer>, finished: mpsc::UnboundedReceiver<Finished>) -> Self {
+        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
+        Self { engine, observer, finished: Arc::new(Mutex::new(finished)), stop, end, loops: TaskTracker::new() }
+    }
+
+    /// Joins, works until told to stop, and drains.
+    pub async fn live(&self, options: &Options, signals: &Signals) -> anyhow::Result<Goodbye> {
+        self.engine.database_answered();
+        self.engine.status.change(|condition| condition.migrated = true);
+        tokio::select! {
+            joined = self.join() => joined?,
+            () = signals.first.cancelled() => return Ok(Goodbye::Drained),
+        }
+        (options.banner)(&self.engine);
+        self.start_loops().await?;
+        self.engine.status.change(|condition| condition.ready = true);
+        self.observer.refresh(&self.engine);
+        tokio::select! {
+            () = signals.first.cancelled() => info!(component = "scheduler", "stopping: finishing what runs, starting nothing"),
+            () = self.engine.wake.fatal.notified() => error!(component = "scheduler", "stopping: cannot go on"),
+        }
+        self.drain().await;
+        Ok(self.engine.status.get().fatal.map_or(Goodbye::Drained, Goodbye::Fatal))
+    }
+
+    /// Registers this replica, frees what a dead one left on SQLite, and activates the table.
+    async fn join(&self) -> Result<(), StoreError> {
+        let engine = &self.engine;
+        lease::sample_clock(engine).await?;
+        let mut keeper = Keeper::new(Arc::clone(engine));
+        keeper.register().await?;
+        if !engine.store.needs_lease() {
+            let freed = engine.store.free_all(engine.clock.now()).await?;
+            if !freed.is_empty() {
+                warn!(component = "scheduler", runs = freed.len(), "freed runs that the last process left running");
+            }
+        }
+        activate(engine).await?;
+        self.supervise("lease", {
+            let (engine, end) = (Arc::clone(engine), self.end.clone());
+            move || loops::keep(Arc::clone(&engine), Keeper::new(Arc::clone(&engine)), end.clone())
+        });
+        Ok(())
+    }
+
+    async fn start_loops(&self) -> anyhow::Result<()> {
+        let (engine, stop, end) = (&self.engine, &self.stop, &self.end);
+        let start = |run: fn(Arc<Engine>, CancellationToken) -> BoxedLoop| {
+            let (engine, stop) = (Arc::clone(engine), stop.clone());
+            move || run(Arc::clone(&engine), stop.clone())
+        };
+        self.supervise("settler", {
+            let (engine, finished) = (Arc::clone(engine), Arc::clone(&self.finished));
+            move || settler::run(Arc::clone(&engine), Arc::clone(&finished))
+        });
+        self.supervise("planner", start(|engine, stop| Box::pin(loops::plan(engine, stop))));
+        self.supervise("runner", start(|engine, stop| Box::pin(loops::run(engine, stop))));
+        self.supervise("rescue", start(|engine, stop| Box::pin(loops::rescue(engine, stop))));
+        self.supervise("clock", start(|engine, stop| Box::pin(loops::watch_clock(engine, stop))));
+        self.supervise("activation", start(|engine, stop| Box::pin(stay_active(engine, stop))));
+        self.supervise("observer", {
+            let (engine, observer, end) = (Arc::clone(engine), Arc::clone(&self.observer), end.clone());
+            move || loops::observe(Arc::clone(&engine), Arc::clone(&observer), end.clone())
+        });
+        self.start_chores().await
+    }
+
+    async fn start_chores(&self) -> anyhow::Result<()> {
+        let pokes: Vec<(Chore, Arc<Notify>)> = Chore::ALL.map(|chore| (chore, Arc::default())).into();
+        for (chore, poke) in pokes.clone() {
+            let (engine, observer, stop) = (Arc::clone(&self.engine), Arc::clone(&self.observer), self.stop.clone());
+            self.supervise("chore", move || {
+                chores::supervise(Arc::clone(&engine), Arc::clone(&observer), (chore, Arc::clone(&poke)), stop.clone())
+            });
+        }
+        let ticker = chores::start_ticker(&pokes).await.context("cannot start the ticker of the chores")?;
+        // Nothing depends on it, so nobody waits for it: it goes with the process.
+        std::mem::forget(ticker);
+        Ok(())
+    }
+
+    /// Runs a loop; one that dies is started again a few times, then the process ends.
+    fn supervise<F>(&self, name: &'static str, make: impl Fn() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let engine = Arc::clone(&self.engine);
+        self.loops.spawn(async move {
+            for _ in 0..=LOOP_RESTARTS {
+                match tokio::spawn(make()).await {
+                    Ok(()) => return,
+                    Err(death) => error!(component = "scheduler", "loop {name} died: {death}"),
+                }
+            }
+            engine.fail_for_good(format!("loop {name} died {} times", LOOP_RESTARTS + 1));
+        });
+    }
+
+    /// Finishes what runs within the grace, stops the rest, settles it, and leaves.
+    async fn drain(&self) {
+        let engine = &self.engine;
+        engine.status.change(|condition| {
+            condition.draining = true;
+            condition.ready = false;
+        });
+        self.observer.refresh(engine);
+        self.stop.cancel();
+        self.wait_until_idle(engine.settings.shutdown_grace).await;
+        engine.running.stop_all(&Ended::Interrupted);
+        self.wait_until_idle(ABORT_GRACE + SETTLE_GRACE).await;
+        if let Err(error) = engine.store.leave(engine.running.replica(), engine.clock.now()).await {
+            warn!(component = "scheduler", "could not say goodbye to the database: {error}");
+        }
+        self.end.cancel();
+        info!(component = "scheduler", left_running = engine.running.by_job().len(), "stopped");
+    }
+
+    /// Waits until no attempt is running or unsettled, at most this long.
+    async fn wait_until_idle(&self, most: Duration) {
+        let idle = async {
+            while !self.engine.running.is_empty() {
+                time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        // A time-out is not an error: the caller goes on with what is left.
+        time::timeout(most, idle).await.unwrap_or_default();
+    }
+}
+
+type BoxedLoop = Pin<Box<dyn Future<Output = ()> + Send>>;
+

@@ -1,0 +1,129 @@
+//! Wires the house: opens the store, activates the table, starts the loops, and drains them on SIGTERM.
+
+mod options;
+mod banner;
+mod signals;
+mod opening;
+mod house;
+mod activation;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::time;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use crate::{
+    clock::Clock,
+    domain::{health::Snapshot, run::ReplicaId},
+    engine::{Engine, Parts, Settings, observe::Observer},
+    handlers::Tools,
+    http::{self, Access, HttpState},
+    job_table::JobTable,
+    metrics::Metrics,
+    store::DatabaseConfig,
+};
+
+pub use crate::http::ListenError;
+pub use options::database;
+
+use house::House;
+use opening::{app_database, handlers_runtime, open};
+use signals::Signals;
+
+/// Open answers may end for this long after the rest has stopped.
+const CLOSING_TIME: Duration = Duration::from_secs(1);
+
+/// Everything a process needs to know to start.
+pub struct Options {
+    pub table: Arc<JobTable>,
+    pub database: DatabaseConfig,
+    pub settings: Settings,
+    /// `None` = no HTTP at all.
+    pub listen: Option<SocketAddr>,
+    pub access: Arc<Access>,
+    pub tools: Tools,
+    /// The commit this binary was built from, or empty.
+    pub revision: &'static str,
+    /// Given what is known once the database is open; prints it.
+    pub banner: Box<dyn Fn(&Engine) + Send + Sync>,
+}
+
+/// How the process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goodbye {
+    Drained,
+    /// A second signal cut the draining short.
+    Forced,
+    /// Something could not be mended from inside.
+    Fatal(String),
+}
+
+/// Runs the daemon until SIGTERM or SIGINT. Errors are those of the start; a database that does not answer is none.
+pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
+    let signals = Signals::listen()?;
+    let clock = Clock::system();
+    let replica = ReplicaId(Uuid::now_v7());
+    let snapshot = Snapshot::starting(replica, options.settings.version.clone(), clock.now());
+    let observer = Arc::new(Observer::new(Arc::new(ArcSwap::from_pointee(snapshot))));
+    let jobs: Vec<_> = options.table.jobs.values().map(|entry| Arc::clone(&entry.job)).collect();
+    let metrics = Arc::new(Metrics::new(&jobs, &options.settings.version, options.revision));
+    let state = HttpState {
+        jobs: Arc::new(jobs),
+        snapshot: observer.reader(),
+        metrics: Arc::clone(&metrics),
+        clock: clock.clone(),
+        access: Arc::clone(&options.access),
+    };
+    let web = Web::open(&options, state).await?;
+
+    let opened = tokio::select! {
+        opened = open(&options.database) => opened?,
+        () = signals.first.cancelled() => return Ok(Goodbye::Drained),
+    };
+    let handlers = handlers_runtime()?;
+    let parts = Parts {
+        database: app_database(&opened.store),
+        store: opened.store.clone(),
+        clock,
+        table: Arc::clone(&options.table),
+        metrics,
+        settings: options.settings.clone(),
+        handlers: handlers.handle().clone(),
+        tools: options.tools.clone(),
+    };
+    let (engine, finished) = Engine::new(parts, replica);
+    let house = House::new(engine, observer, finished);
+    let goodbye = tokio::select! {
+        goodbye = house.live(&options, &signals) => goodbye,
+        () = signals.second.cancelled() => Ok(Goodbye::Forced),
+    };
+    web.close().await;
+    handlers.shutdown_background();
+    drop(opened.lock);
+    goodbye
+}
+
+/// The listener, and how to close it.
+struct Web {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Web {
+    async fn open(options: &Options, state: HttpState) -> Result<Self, ListenError> {
+        let web = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
+        if let Some(address) = options.listen {
+            let listener = http::listen(address).await?;
+            web.tasks.spawn(http::serve(listener, state, web.stop.clone()));
+        }
+        Ok(web)
+    }
+
+    async fn close(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        time::timeout(CLOSING_TIME, self.tasks.wait()).await.unwrap_or_default();
+    }
+}

@@ -1,0 +1,76 @@
+//! Opens the database, as long as it takes, and gives handlers their way to it.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::{runtime::Runtime, time};
+use tracing::warn;
+
+use crate::{
+    domain::run::Failure,
+    engine::lease,
+    handlers::{AppDatabase, AppTx},
+    store::{AppConnection, DaemonLock, DatabaseConfig, Store, StoreError},
+};
+
+/// Threads of the handlers' runtime at least: one that blocks must leave another.
+const LEAST_HANDLER_THREADS: usize = 4;
+/// First wait between two tries to open the database; doubles up to `LONGEST_OPEN_RETRY`.
+const OPEN_RETRY: Duration = Duration::from_millis(250);
+const LONGEST_OPEN_RETRY: Duration = Duration::from_secs(5);
+
+/// An open store, and the proof that no other daemon holds its file.
+pub struct Opened {
+    pub store: Store,
+    pub lock: DaemonLock,
+}
+
+/// Opens and migrates, as long as it takes: only what waiting cannot mend is an error.
+pub async fn open(config: &DatabaseConfig) -> Result<Opened, StoreError> {
+    let mut wait = OPEN_RETRY;
+    loop {
+        match try_open(config).await {
+            Err(error) if lease::is_passing(&error) => {
+                warn!(component = "scheduler", "{error}: trying again in {} ms", wait.as_millis());
+                time::sleep(wait).await;
+                wait = (wait * 2).min(LONGEST_OPEN_RETRY);
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn try_open(config: &DatabaseConfig) -> Result<Opened, StoreError> {
+    let store = Store::open(config).await?;
+    let lock = store.lock_daemon()?;
+    store.migrate().await?;
+    Ok(Opened { store, lock })
+}
+
+pub fn handlers_runtime() -> anyhow::Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(LEAST_HANDLER_THREADS, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.max(LEAST_HANDLER_THREADS))
+        .thread_name("handler")
+        .enable_all()
+        .build()
+        .context("cannot start the threads of the handlers")
+}
+
+/// The handlers' way to the daemon's own database.
+pub fn app_database(store: &Store) -> AppDatabase {
+    let store = store.clone();
+    AppDatabase {
+        begin: std::sync::Arc::new(move || {
+            let store = store.clone();
+            Box::pin(async move {
+                match store.begin_app().await {
+                    Ok(AppConnection::Postgres(tx)) => Ok(AppTx::Postgres(tx)),
+                    Ok(AppConnection::Sqlite(guard)) => Ok(AppTx::Sqlite(guard)),
+                    Err(error) => Err(Failure::retry(format!("cannot begin a transaction: {error}")).before_effect()),
+                }
+            })
+        }),
+    }
+}
+

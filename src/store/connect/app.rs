@@ -1,0 +1,28 @@
+//! Handlers' transactions in the daemon's own database.
+
+use sqlx::{Postgres, SqliteConnection, Transaction};
+use tokio::sync::OwnedMutexGuard;
+
+use super::Database;
+use crate::store::{Result, Store};
+
+/// An open transaction for a handler. Dropped = rolled back.
+pub enum AppConnection {
+    Postgres(Transaction<'static, Postgres>),
+    /// The only writer, inside `begin immediate`: everybody else waits, so it must be short (spec 4: 5 s).
+    Sqlite(OwnedMutexGuard<SqliteConnection>),
+}
+
+impl Store {
+    /// Begins a transaction for a handler, from a pool of its own on PostgreSQL.
+    pub async fn begin_app(&self) -> Result<AppConnection> {
+        match &self.inner.database {
+            Database::Postgres(database) => Ok(AppConnection::Postgres(database.begin_app().await?)),
+            Database::Sqlite(database) => {
+                let mut connection = database.lock_writer().await?;
+                sqlx::raw_sql("begin immediate").execute(&mut *connection).await?;
+                Ok(AppConnection::Sqlite(connection))
+            }
+        }
+    }
+}
