@@ -31,6 +31,7 @@ pub(crate) fn job(name: &str, text: &str) -> Job {
     Job {
         name: JobName::parse(name).unwrap(),
         schedule: Some(schedule(text)),
+        zone: crate::domain::schedule::Zone::utc(),
         handler: "http",
         disabled: None,
         gate: None,

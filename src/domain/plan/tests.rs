@@ -43,6 +43,7 @@ fn job(every: &str, change: impl FnOnce(&mut Job)) -> Job {
     let mut job = Job {
         name: JobName::parse("probe").unwrap(),
         schedule: Some(Schedule::every(every, Duration::ZERO).unwrap()),
+        zone: crate::domain::schedule::Zone::utc(),
         handler: "noop",
         disabled: None,
         gate: None,
