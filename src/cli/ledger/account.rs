@@ -6,11 +6,9 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use clap::Args;
 use serde::Serialize;
 
-use super::{
-    books::Books,
-    output::{Column, Exit, Output, Stop, remark},
-};
+use super::books::Books;
 use crate::{
+    cli::output::{Column, Exit, Output, Stop, remark},
     domain::{
         job::Job,
         ledger::{Account, reconcile},
@@ -78,7 +76,7 @@ const COLUMNS: [Column<Line>; 10] = [
     ("UNEXPLAINED", |line| line.unexplained.to_string()),
 ];
 
-fn skipped(reasons: &BTreeMap<&'static str, i64>) -> String {
+fn skipped(reasons: &BTreeMap<String, i64>) -> String {
     if reasons.is_empty() {
         return "0".into();
     }
