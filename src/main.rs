@@ -2,4 +2,8 @@
 
 #![warn(clippy::disallowed_methods, clippy::unwrap_used)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    emponto::cli::main()
+}

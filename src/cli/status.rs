@@ -12,7 +12,7 @@ use super::output::{Column, Exit, Output, Stop, line, remark};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where the service answers.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct At {
     /// Address of the service; by default where the configuration lets it listen.
     #[arg(long, value_name = "URL")]

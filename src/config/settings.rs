@@ -98,7 +98,7 @@ settings! {
 }
 
 /// A row of `workers config env`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct VariableRow {
     pub name: &'static str,
     /// What a bare number counts.

@@ -107,7 +107,7 @@ fn without_lone_surrogates(raw: &str) -> Cow<'_, str> {
 
 /// What begins with a backslash.
 enum Escape {
-    /// Half of a surrogate pair, `\uXXXX`.
+    /// Half of a surrogate pair.
     Lone,
     /// Anything else, a whole pair included, and its bytes.
     Whole(usize),
@@ -136,7 +136,7 @@ impl Escape {
     }
 }
 
-/// The unit that `\uXXXX` at the start of `rest` spells.
+/// The unit that `\u` and four digits at the start of `rest` spell.
 fn escaped_unit(rest: &str) -> Option<u16> {
     let digits = rest.strip_prefix("\\u")?.get(..4)?;
     // `from_str_radix` alone would take a sign.

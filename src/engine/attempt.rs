@@ -19,7 +19,7 @@ use crate::{
         settle::{Ended, Settlement, settle},
     },
     handlers::{AppTx, Context, Done, Ending, Work, ask_gate},
-    store::{AppConnection, StoreError},
+    store::AppConnection,
 };
 
 /// A handler that listens to its cancellation may end by itself within this time.
@@ -164,16 +164,10 @@ impl Attempt<'_> {
                 self.engine.database_answered();
                 settler::note(self.engine, &self.run, &settlement, &settled);
             }
-            Err(StoreError::Unreachable(error)) => {
-                let error = StoreError::Unreachable(error);
-                // Committed or not, nobody can say now: the next renewal finds the row and puts it back if it still runs.
-                self.engine.database_failed(&error);
-                self.engine.running.leave(self.run.id);
-                self.engine.wake.lease.notify_one();
-            }
             Err(error) => {
-                let failure = Failure::retry(format!("the transaction was refused: {error}"));
-                self.hand_over(lease, Ended::Answered(Err(failure)));
+                // Committed or not, the fence knows: if it was, the settlement below is late and changes nothing.
+                self.engine.database_failed(&error);
+                self.hand_over(lease, Ended::Interrupted);
             }
         }
     }

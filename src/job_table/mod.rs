@@ -61,6 +61,8 @@ impl JobTable {
 pub struct Entry {
     pub job: Arc<Job>,
     pub work: Arc<Work>,
+    /// The line of the file on which the job begins.
+    pub line: usize,
 }
 
 /// The surroundings a table is read in, as values.

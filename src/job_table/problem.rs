@@ -43,6 +43,8 @@ codes! {
     BadWork = "E014", "The settings of the handler contradict each other or the rest of the table.";
     TakenName = "E015", "A name in `previous_names` belongs to another job.";
     TooLarge = "E016", "The file or the number of its jobs is over the limit.";
+    Unreadable = "E017", "The file cannot be read.";
+    Statement = "E018", "The database refuses a statement of the job.";
     LongInterval = "W101", "`every` of a day or more fires at UTC midnight multiples, not at a local time.";
     ShortInterval = "W102", "`every` below 10 s makes the ledger grow quickly.";
     LongTimeout = "W103", "The time-out is longer than the period.";
@@ -146,6 +148,11 @@ impl Problem {
     /// A problem of the file as a whole.
     pub fn of_file(code: Code, file: &str, message: impl Into<String>) -> Self {
         Source::new(file, "").problem(code, 0..0, message)
+    }
+
+    /// The same, on a line that is known only by its number.
+    pub fn on_line(self, line: usize) -> Self {
+        Self { line, ..self }
     }
 
     /// Adds what to do about it.

@@ -1,5 +1,7 @@
 //! Wires the house: opens the store, activates the table, starts the loops, and drains them on SIGTERM.
 
+mod options;
+mod banner;
 mod signals;
 mod opening;
 mod house;
@@ -17,11 +19,14 @@ use crate::{
     domain::{health::Snapshot, run::ReplicaId},
     engine::{Engine, Parts, Settings, observe::Observer},
     handlers::Tools,
-    http::{self, Access, HttpState, ListenError},
+    http::{self, Access, HttpState},
     job_table::JobTable,
     metrics::Metrics,
     store::DatabaseConfig,
 };
+
+pub use crate::http::ListenError;
+pub use options::database;
 
 use house::House;
 use opening::{app_database, handlers_runtime, open};

@@ -1,0 +1,92 @@
+//! `start` and `run`: the daemon, whole or narrowed down to some jobs.
+
+use std::{collections::BTreeSet, io::IsTerminal as _};
+
+use clap::Args;
+use tracing::info;
+
+use super::{
+    load::Loaded,
+    output::{Exit, Stop},
+};
+use crate::{
+    clock::Clock,
+    config::{Config, Mode},
+    domain::job::JobName,
+    engine::Scope,
+    logs::{self, Look},
+    serve::{self, Goodbye, Options},
+};
+
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+pub struct StartArguments {
+    /// Run these jobs only, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Run all jobs but these
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub except: Vec<String>,
+    /// Leave the schedules to other replicas: run queues only
+    #[arg(long)]
+    pub no_schedule: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The job
+    pub name: String,
+    /// Run it now, once, and end: exit 0 when it went well, 1 when it failed
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// The daemon, until it is told to stop.
+pub async fn start(loaded: Loaded, arguments: StartArguments) -> anyhow::Result<Exit> {
+    let scope = Scope {
+        only: names(&loaded, arguments.only)?,
+        except: names(&loaded, arguments.except)?,
+        no_schedule: arguments.no_schedule || matches!(loaded.config.mode, Mode::Api | Mode::Worker),
+        no_queues: matches!(loaded.config.mode, Mode::Api | Mode::Scheduler),
+    };
+    log(&loaded.config)?;
+    info!(component = "scheduler", "Process starting");
+    let options = Options::new(&loaded.config, loaded.table, scope);
+    Ok(exit_of(serve::start(options).await?))
+}
+
+/// One job's worker alone: it listens nowhere, so it can stand beside a daemon.
+pub async fn run(loaded: Loaded, arguments: RunArguments) -> anyhow::Result<Exit> {
+    let only = names(&loaded, vec![arguments.name])?;
+    log(&loaded.config)?;
+    info!(component = "scheduler", "Process starting");
+    let scope = Scope { only, ..Scope::default() };
+    let options = Options { listen: None, ..Options::new(&loaded.config, loaded.table, scope) };
+    Ok(exit_of(serve::start(options).await?))
+}
+
+fn exit_of(goodbye: Goodbye) -> Exit {
+    match goodbye {
+        Goodbye::Drained | Goodbye::Forced => Exit::Ok,
+        Goodbye::Fatal(_) => Exit::Failed,
+    }
+}
+
+/// The names, each of a job in the table.
+fn names(loaded: &Loaded, names: Vec<String>) -> Result<BTreeSet<String>, Stop> {
+    let unknown = names.iter().find(|name| loaded.table.job(&JobName::from_store(name)).is_none());
+    match unknown {
+        Some(name) => Err(Stop::new(Exit::NotFound, format!("no job {name:?} in the job table"))),
+        None => Ok(names.into_iter().collect()),
+    }
+}
+
+fn log(config: &Config) -> Result<(), Stop> {
+    let terminal = std::io::stderr().is_terminal();
+    let color = terminal && !config.variables.get("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let look = match config.log_format.as_str() {
+        "text" => Look::Text { color },
+        "auto" if terminal => Look::Text { color },
+        _ => Look::Json,
+    };
+    logs::start(&config.log_level, look, Clock::system()).map_err(|error| Stop::new(Exit::ConfigInvalid, error))
+}

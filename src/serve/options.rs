@@ -1,0 +1,62 @@
+//! From settings to everything the house is made of.
+
+use std::{fs, sync::Arc};
+
+use crate::{
+    config::Config,
+    engine::{Scope, Settings},
+    handlers::Tools,
+    http::Access,
+    job_table::JobTable,
+    store::DatabaseConfig,
+};
+
+use super::{Options, banner};
+
+/// The kernel's name for this machine; in a container, the container's.
+const HOST_FILE: &str = "/proc/sys/kernel/hostname";
+
+impl Options {
+    /// A process that works on this part of the table.
+    pub fn new(config: &Config, table: Arc<JobTable>, scope: Scope) -> Self {
+        let mut tools = Tools::new(table.targets.clone());
+        tools.create_team_tables = config.create_team_tables;
+        let notice = banner::Notice::new(config, &table);
+        Self {
+            database: database(config),
+            settings: Settings {
+                scope,
+                scheduled_slots: config.scheduled,
+                queue_slots: config.concurrency,
+                shutdown_grace: config.shutdown_grace,
+                host: fs::read_to_string(HOST_FILE).map(|name| name.trim().to_owned()).unwrap_or_default(),
+                version: env!("CARGO_PKG_VERSION").into(),
+            },
+            listen: Some(config.listen),
+            access: Arc::new(access(config)),
+            tools,
+            revision: option_env!("WORKERS_REVISION").unwrap_or_default(),
+            banner: Box::new(move |engine| notice.print(engine)),
+            table,
+        }
+    }
+}
+
+/// Where the ledger lives, by these settings.
+pub fn database(config: &Config) -> DatabaseConfig {
+    DatabaseConfig {
+        url: config.database_url.clone(),
+        direct_url: config.direct_url.clone(),
+        schema: config.schema.clone(),
+        max_connections: config.pool_max,
+        min_connections: config.pool_min,
+        data_dir: config.data_dir.clone(),
+        application_name: "workers".into(),
+    }
+}
+
+/// Whoever may do everything may also read.
+fn access(config: &Config) -> Access {
+    let tokens: Vec<String> = config.tokens.iter().chain(&config.read_tokens).cloned().collect();
+    Access::new(config.listen.ip().is_loopback(), config.metrics_public, &tokens)
+}
