@@ -52,7 +52,6 @@ pub(super) struct Found {
     pub spec_hash: String,
     pub work_hash: String,
     pub retired_at: Option<DateTime<Utc>>,
-    pub paused_at: Option<DateTime<Utc>>,
     pub paused_until: Option<DateTime<Utc>>,
     /// `paused` = it was paused at all; `at` says whether it still is.
     pub standing: Standing,
@@ -91,7 +90,7 @@ fn found(row: &Row) -> Result<Found> {
     let newest = newest(c)?;
     let paused = paused_at.is_some();
     let standing = Standing { epoch, planned_until, paused, running, unfinished, unstarted, newest };
-    Ok(Found { name, spec_hash, work_hash, retired_at, paused_at, paused_until, standing })
+    Ok(Found { name, spec_hash, work_hash, retired_at, paused_until, standing })
 }
 
 fn newest(c: &mut Columns<'_>) -> Result<Option<Newest>> {
