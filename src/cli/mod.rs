@@ -1,12 +1,10 @@
 //! The command line: one file per command family; it prints and never decides.
 
 pub mod output;
-pub mod loading;
+mod load;
 mod start;
-mod check;
-mod config;
-mod schedule;
 mod ledger;
+pub mod schedule;
 mod status;
 mod migrate;
 
@@ -15,15 +13,9 @@ use std::{net::Ipv4Addr, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand, error::ErrorKind};
 use serde_json::json;
 
-use crate::{
-    clock::Clock,
-    config::{Config, FileSettings, Flags, Surroundings},
-    job_table::{self, Environment},
-    serve,
-    store::StoreError,
-};
-use ledger::books::Books;
-use loading::{Loaded, load};
+use crate::{clock::Clock, config::Flags, serve, store::StoreError};
+use ledger::{account, books::Books, jobs, runs};
+use load::{Loaded, check, config, flags, load, settings};
 use output::{Exit, Output, Stop, line};
 use schedule::Mistake;
 
@@ -49,23 +41,20 @@ enum Command {
     Start(start::StartArguments),
     /// Run one job's worker alone, beside a daemon or without one
     Run(start::RunArguments),
-    /// Validate settings and job table; exit 3 when something is refused
+    /// Validate settings and job table, and tell every mistake at once
     Check(check::CheckArguments),
-    /// Show settings and where they came from, the schema of jobs.toml, or the variables
-    #[command(subcommand)]
-    Config(config::ConfigCommand),
     /// What an expression means and when it fires
     Explain(schedule::ExplainArguments),
     /// The next firings of the jobs, or of an expression
     Next(schedule::NextArguments),
     /// List, show, pause, resume or rewind jobs
     #[command(subcommand)]
-    Jobs(ledger::jobs::Jobs),
+    Jobs(jobs::Jobs),
     /// List or show runs
     #[command(subcommand)]
-    Runs(ledger::runs::Runs),
+    Runs(runs::Runs),
     /// Account for every due instant; exit 1 when one is unexplained
-    Ledger(ledger::account::LedgerArguments),
+    Ledger(account::LedgerArguments),
     /// Show /health/workers of the running service
     Status(status::At),
     /// Ask the running service how it is: exit 0 or 5
@@ -73,6 +62,9 @@ enum Command {
     /// Bring the database's tables up to date, say how they stand, or print the statements
     #[command(subcommand)]
     Migrate(migrate::Migrate),
+    /// Show the settings and where they come from, the schema of jobs.toml, the list of variables
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Show the version
     Version {
         /// As JSON
@@ -84,7 +76,7 @@ enum Command {
 impl Arguments {
     async fn act(self) -> anyhow::Result<Exit> {
         let Self { config, output, start, command } = self;
-        let flags: Flags = config.map(|file| ("jobs_file", file.to_string_lossy().into_owned())).into_iter().collect();
+        let flags = flags(config);
         let command = match command {
             None => Command::Start(start),
             // `workers --only a runs list` cannot mean anything.
@@ -94,42 +86,28 @@ impl Arguments {
             Some(command) => command,
         };
         match command {
-            Command::Start(arguments) => start::start(loaded(&flags)?, arguments).await,
-            Command::Run(arguments) => start::run(loaded(&flags)?, arguments).await,
+            Command::Start(arguments) => start::start(load(&flags)?, arguments).await,
+            Command::Run(arguments) => start::run(load(&flags)?, arguments).await,
             Command::Check(arguments) => check(&arguments, &flags),
-            Command::Config(command) => config::run(&command, output, &flags).map(|()| Exit::Ok),
             Command::Explain(arguments) => explain(&arguments, output),
             Command::Next(arguments) => next(&arguments, &flags, output),
-            Command::Jobs(command) => ledger::jobs::jobs(&books(&flags).await?, command, output).await,
-            Command::Runs(command) => ledger::runs::runs(&books(&flags).await?, command, output).await,
-            Command::Ledger(arguments) => ledger::account::ledger(&books(&flags).await?, &arguments, output).await,
+            Command::Jobs(command) => jobs::jobs(&books(&flags).await?, command, output).await,
+            Command::Runs(command) => runs::runs(&books(&flags).await?, command, output).await,
+            Command::Ledger(arguments) => account::ledger(&books(&flags).await?, &arguments, output).await,
             Command::Status(at) => status::status(output, &base(at, &flags)?).await,
             Command::Health(arguments) => status::health(&arguments, &base(arguments.at.clone(), &flags)?).await,
             Command::Migrate(command) => {
                 migrate::migrate(command, &serve::database(&settings(&flags)?), output).await
             }
+            Command::Config(command) => config::config(&command, &flags, output),
             Command::Version { json } => version(json),
         }
     }
 }
 
-fn loaded(flags: &Flags) -> Result<Loaded, Stop> {
-    load(flags).map_err(Stop::from)
-}
-
-/// The settings alone, for commands that ask the service or the database: a broken job table does not stop them, it only
-/// has nothing to say.
-fn settings(flags: &Flags) -> Result<Config, Stop> {
-    match load(flags) {
-        Ok(loaded) => Ok(loaded.config),
-        Err(_) => Config::resolve(flags, &Surroundings::read(), &FileSettings::new())
-            .map_err(|problems| Stop::new(Exit::ConfigInvalid, problems.join("\n"))),
-    }
-}
-
 /// The job table beside the open database.
 async fn books(flags: &Flags) -> anyhow::Result<Books> {
-    let Loaded { config, table } = loaded(flags)?;
+    let Loaded { config, table } = load(flags)?;
     Books::open(table, &serve::database(&config)).await
 }
 
@@ -145,6 +123,12 @@ fn base(at: status::At, flags: &Flags) -> Result<String, Stop> {
     Ok(format!("http://{listen}"))
 }
 
+fn check(arguments: &check::CheckArguments, flags: &Flags) -> anyhow::Result<Exit> {
+    let (text, exit) = check::examine(arguments, flags, Clock::system().now()).answer(arguments);
+    line(&text)?;
+    Ok(exit)
+}
+
 fn explain(arguments: &schedule::ExplainArguments, output: Output) -> anyhow::Result<Exit> {
     let explanation = schedule::explain(arguments, Clock::system().now()).map_err(stop)?;
     match output {
@@ -155,25 +139,13 @@ fn explain(arguments: &schedule::ExplainArguments, output: Output) -> anyhow::Re
 }
 
 fn next(arguments: &schedule::NextArguments, flags: &Flags, output: Output) -> anyhow::Result<Exit> {
-    let table = if arguments.needs_table() { loaded(flags)?.table } else { no_jobs() };
-    let firings = schedule::next(arguments, Clock::system().now(), &table).map_err(stop)?;
+    let table = if arguments.needs_table() { Some(load(flags)?.table) } else { None };
+    let firings = schedule::next(arguments, Clock::system().now(), table.as_deref()).map_err(stop)?;
     match output {
         Output::Table => line(&schedule::next_text(&firings))?,
         Output::Json | Output::Jsonl => output.list(schedule::next_json(&firings).as_array().map_or(&[], Vec::as_slice), &[])?,
     }
     Ok(Exit::Ok)
-}
-
-/// A table without jobs, for an expression that needs none.
-fn no_jobs() -> job_table::JobTable {
-    let table = job_table::parse("version = 1\n", "", &Environment::default());
-    table.expect("a table without jobs is a good one")
-}
-
-fn check(arguments: &check::CheckArguments, flags: &Flags) -> anyhow::Result<Exit> {
-    let (text, exit) = check::examine(arguments, flags, Clock::system().now()).answer(arguments);
-    line(&text)?;
-    Ok(exit)
 }
 
 fn stop(mistake: Mistake) -> Stop {

@@ -1,12 +1,12 @@
 //! `start` and `run`: the daemon, whole or narrowed down to some jobs.
 
-use std::{collections::BTreeSet, io::IsTerminal as _, sync::Arc};
+use std::{collections::BTreeSet, io::IsTerminal as _};
 
 use clap::Args;
 use tracing::info;
 
 use super::{
-    loading::Loaded,
+    load::Loaded,
     output::{Exit, Stop},
 };
 use crate::{
@@ -50,7 +50,7 @@ pub async fn start(loaded: Loaded, arguments: StartArguments) -> anyhow::Result<
     };
     log(&loaded.config)?;
     info!(component = "scheduler", "Process starting");
-    let options = Options::new(&loaded.config, Arc::new(loaded.table), scope);
+    let options = Options::new(&loaded.config, loaded.table, scope);
     Ok(exit_of(serve::start(options).await?))
 }
 
@@ -60,7 +60,7 @@ pub async fn run(loaded: Loaded, arguments: RunArguments) -> anyhow::Result<Exit
     log(&loaded.config)?;
     info!(component = "scheduler", "Process starting");
     let scope = Scope { only, ..Scope::default() };
-    let options = Options { listen: None, ..Options::new(&loaded.config, Arc::new(loaded.table), scope) };
+    let options = Options { listen: None, ..Options::new(&loaded.config, loaded.table, scope) };
     Ok(exit_of(serve::start(options).await?))
 }
 

@@ -145,7 +145,7 @@ impl Attempt<'_> {
 
     fn hand_over(&self, lease: Lease, ended: Ended) {
         let settlement = self.settlement(ended);
-        let finished = Finished { lease, settlement, run: Arc::clone(&self.run), ended_at: self.engine.clock.now() };
+        let finished = Finished { lease, settlement, run: Arc::clone(&self.run) };
         if self.engine.settlements.send(finished).is_err() {
             tracing::error!(run_id = %self.run.id, "settler is gone: the run stays running until its lease is freed");
         }
@@ -159,16 +159,15 @@ impl Attempt<'_> {
             AppTx::Postgres(tx) => AppConnection::Postgres(tx),
             AppTx::Sqlite(guard) => AppConnection::Sqlite(guard),
         };
-        match self.engine.store.settle_within(connection, lease, settlement.clone(), ended_at).await {
+        match self.engine.store.settle_within(connection, &lease, &settlement, ended_at).await {
             Ok(settled) => {
                 self.engine.database_answered();
                 settler::note(self.engine, &self.run, &settlement, &settled);
             }
             Err(error) => {
-                // Committed or not, nobody can say now: the next renewal finds the row and puts it back if it still runs.
+                // Committed or not, the fence knows: if it was, the settlement below is late and changes nothing.
                 self.engine.database_failed(&error);
-                self.engine.running.leave(self.run.id);
-                self.engine.wake.lease.notify_one();
+                self.hand_over(lease, Ended::Interrupted);
             }
         }
     }

@@ -55,16 +55,15 @@ pub async fn write(engine: &Engine, batch: Vec<Finished>) {
         runs.push(run);
         settlements.push((lease, settlement));
     }
-    let settlements = Arc::new(settlements);
     let settled = loop {
-        match engine.store.settle(Arc::clone(&settlements), engine.clock.now()).await {
+        match engine.store.settle(&settlements, engine.clock.now()).await {
             Ok(settled) => break settled,
             Err(error) => engine.database_failed(&error),
         }
         time::sleep(RETRY).await;
     };
     engine.database_answered();
-    for ((run, (_, settlement)), settled) in runs.iter().zip(settlements.iter()).zip(&settled) {
+    for ((run, (_, settlement)), settled) in runs.iter().zip(&settlements).zip(&settled) {
         note(engine, run, settlement, settled);
     }
 }

@@ -27,24 +27,24 @@ pub fn left_behind(source: &Source) -> Vec<Finding> {
 }
 
 fn time(source: &Source) -> Vec<Finding> {
-    if source.path == "src/clock.rs" {
+    if source.room() == "clock" {
         return Vec::new();
     }
-    let what = "only src/clock.rs asks the time: take `now` as an argument, or a `Clock`";
+    let what = "only clock asks the time: take `now` as an argument, or a `Clock`";
     let asked = ASKERS_OF_TIME.into_iter().flat_map(|asker| lines_of(source, &[asker, "::", "now"]));
     asked.map(|line| source.finding(line, what)).collect()
 }
 
 fn environment(source: &Source) -> Vec<Finding> {
     // Arguments come through std::env too, and `main` hands them to the command line.
-    if ["src/config.rs", "src/main.rs"].contains(&source.path.as_str()) {
+    if ["config", "main"].contains(&source.room()) {
         return Vec::new();
     }
     let mut lines = imported_from_std(source, &["env"]);
     lines.extend(READERS_OF_ENVIRONMENT.into_iter().flat_map(|reader| lines_of(source, &["env", "::", reader])));
     lines.sort_unstable();
     lines.dedup();
-    let what = "only src/config.rs reads the environment: take the setting from `Config`";
+    let what = "only config reads the environment: take the setting from `Config`";
     lines.into_iter().map(|line| source.finding(line, what)).collect()
 }
 
@@ -54,7 +54,7 @@ fn tables(source: &Source) -> Vec<Finding> {
         return Vec::new();
     }
     let literals = source.tokens.iter().filter(|token| !token.in_attribute && token.text.contains('"'));
-    let what = "only src/store names our tables: ask for a verb of the store";
+    let what = "only store names our tables: ask for a verb of the store";
     literals.filter(|token| names_a_table(&token.text)).map(|token| source.finding(token.line, what)).collect()
 }
 

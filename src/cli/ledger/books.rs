@@ -14,7 +14,7 @@ use crate::{
 };
 
 pub struct Books {
-    pub table: JobTable,
+    pub table: Arc<JobTable>,
     pub store: Store,
     /// The database's time where it has one, else the host's.
     pub now: DateTime<Utc>,
@@ -22,7 +22,7 @@ pub struct Books {
 
 impl Books {
     /// Opens the database; its tables must be there and no newer than this binary. Changes nothing.
-    pub async fn open(table: JobTable, database: &DatabaseConfig) -> anyhow::Result<Self> {
+    pub async fn open(table: Arc<JobTable>, database: &DatabaseConfig) -> anyhow::Result<Self> {
         let store = Store::open(database).await?;
         let status = store.migration_status().await?;
         if !status.pending.is_empty() {
