@@ -3,8 +3,8 @@
 pub mod output;
 mod load;
 mod start;
-mod ledger;
 pub mod schedule;
+mod ledger;
 mod status;
 mod migrate;
 
@@ -14,7 +14,7 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 use serde_json::json;
 
 use crate::{clock::Clock, config::Flags, serve, store::StoreError};
-use ledger::{account, books::Books, jobs, runs};
+use ledger::books::Books;
 use load::{Loaded, check, config, flags, load, settings};
 use output::{Exit, Output, Stop, line};
 use schedule::Mistake;
@@ -49,12 +49,12 @@ enum Command {
     Next(schedule::NextArguments),
     /// List, show, pause, resume or rewind jobs
     #[command(subcommand)]
-    Jobs(jobs::Jobs),
+    Jobs(ledger::jobs::Jobs),
     /// List or show runs
     #[command(subcommand)]
-    Runs(runs::Runs),
+    Runs(ledger::runs::Runs),
     /// Account for every due instant; exit 1 when one is unexplained
-    Ledger(account::LedgerArguments),
+    Ledger(ledger::account::LedgerArguments),
     /// Show /health/workers of the running service
     Status(status::At),
     /// Ask the running service how it is: exit 0 or 5
@@ -91,9 +91,9 @@ impl Arguments {
             Command::Check(arguments) => check(&arguments, &flags),
             Command::Explain(arguments) => explain(&arguments, output),
             Command::Next(arguments) => next(&arguments, &flags, output),
-            Command::Jobs(command) => jobs::jobs(&books(&flags).await?, command, output).await,
-            Command::Runs(command) => runs::runs(&books(&flags).await?, command, output).await,
-            Command::Ledger(arguments) => account::ledger(&books(&flags).await?, &arguments, output).await,
+            Command::Jobs(command) => ledger::jobs::jobs(&books(&flags).await?, command, output).await,
+            Command::Runs(command) => ledger::runs::runs(&books(&flags).await?, command, output).await,
+            Command::Ledger(arguments) => ledger::account::ledger(&books(&flags).await?, &arguments, output).await,
             Command::Status(at) => status::status(output, &base(at, &flags)?).await,
             Command::Health(arguments) => status::health(&arguments, &base(arguments.at.clone(), &flags)?).await,
             Command::Migrate(command) => {
