@@ -50,7 +50,8 @@ async fn the_shipped_table_runs_and_its_ledger_balances() {
 
     let text = String::from_utf8_lossy(&account.stdout);
     assert_eq!(account.status.code(), Some(0), "{text}");
-    assert!(text.contains("unexplained"), "{text}");
+    let total = text.lines().find(|line| line.starts_with("total")).unwrap_or_default();
+    assert!(text.contains("UNEXPLAINED") && total.ends_with(" 0"), "{text}");
     ledger::assert_unbroken(&ledger::rows(&sqlite(&daemon), "fila_worker").await, 1_000);
 }
 
@@ -103,7 +104,7 @@ fn the_documented_metrics_are_there_from_the_start() {
 fn liveness_and_readiness_are_green_when_it_runs() {
     let daemon = Setup::new(SHIPPED).start();
 
-    for path in ["/healthz", "/livez", "/readyz", "/health"] {
+    for path in ["/healthz", "/livez", "/readyz"] {
         assert_eq!(daemon.get(path).status, 200, "{path}");
     }
     assert_eq!(daemon.get("/nothing-here").status, 404);
