@@ -2,12 +2,9 @@
 
 pub mod output;
 mod load;
-mod books;
 mod start;
-mod jobs;
-mod runs;
+pub mod schedule;
 mod ledger;
-mod schedule;
 mod status;
 mod migrate;
 
@@ -17,8 +14,8 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 use serde_json::json;
 
 use crate::{clock::Clock, config::Flags, serve, store::StoreError};
-use books::Books;
-use load::{Loaded, flags, load, settings};
+use ledger::books::Books;
+use load::{Loaded, check, config, flags, load, settings};
 use output::{Exit, Output, Stop, line};
 use schedule::Mistake;
 
@@ -44,18 +41,20 @@ enum Command {
     Start(start::StartArguments),
     /// Run one job's worker alone, beside a daemon or without one
     Run(start::RunArguments),
+    /// Validate settings and job table, and tell every mistake at once
+    Check(check::CheckArguments),
     /// What an expression means and when it fires
     Explain(schedule::ExplainArguments),
     /// The next firings of the jobs, or of an expression
     Next(schedule::NextArguments),
     /// List, show, pause, resume or rewind jobs
     #[command(subcommand)]
-    Jobs(jobs::Jobs),
+    Jobs(ledger::jobs::Jobs),
     /// List or show runs
     #[command(subcommand)]
-    Runs(runs::Runs),
+    Runs(ledger::runs::Runs),
     /// Account for every due instant; exit 1 when one is unexplained
-    Ledger(ledger::LedgerArguments),
+    Ledger(ledger::account::LedgerArguments),
     /// Show /health/workers of the running service
     Status(status::At),
     /// Ask the running service how it is: exit 0 or 5
@@ -63,6 +62,9 @@ enum Command {
     /// Bring the database's tables up to date, say how they stand, or print the statements
     #[command(subcommand)]
     Migrate(migrate::Migrate),
+    /// Show the settings and where they come from, the schema of jobs.toml, the list of variables
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Show the version
     Version {
         /// As JSON
@@ -86,16 +88,18 @@ impl Arguments {
         match command {
             Command::Start(arguments) => start::start(load(&flags)?, arguments).await,
             Command::Run(arguments) => start::run(load(&flags)?, arguments).await,
+            Command::Check(arguments) => check(&arguments, &flags),
             Command::Explain(arguments) => explain(&arguments, output),
             Command::Next(arguments) => next(&arguments, &flags, output),
-            Command::Jobs(command) => jobs::jobs(&books(&flags).await?, command, output).await,
-            Command::Runs(command) => runs::runs(&books(&flags).await?, command, output).await,
-            Command::Ledger(arguments) => ledger::ledger(&books(&flags).await?, &arguments, output).await,
+            Command::Jobs(command) => ledger::jobs::jobs(&books(&flags).await?, command, output).await,
+            Command::Runs(command) => ledger::runs::runs(&books(&flags).await?, command, output).await,
+            Command::Ledger(arguments) => ledger::account::ledger(&books(&flags).await?, &arguments, output).await,
             Command::Status(at) => status::status(output, &base(at, &flags)?).await,
             Command::Health(arguments) => status::health(&arguments, &base(arguments.at.clone(), &flags)?).await,
             Command::Migrate(command) => {
                 migrate::migrate(command, &serve::database(&settings(&flags)?), output).await
             }
+            Command::Config(command) => config::config(&command, &flags, output),
             Command::Version { json } => version(json),
         }
     }
@@ -119,6 +123,12 @@ fn base(at: status::At, flags: &Flags) -> Result<String, Stop> {
     Ok(format!("http://{listen}"))
 }
 
+fn check(arguments: &check::CheckArguments, flags: &Flags) -> anyhow::Result<Exit> {
+    let (text, exit) = check::examine(arguments, flags, Clock::system().now()).answer(arguments);
+    line(&text)?;
+    Ok(exit)
+}
+
 fn explain(arguments: &schedule::ExplainArguments, output: Output) -> anyhow::Result<Exit> {
     let explanation = schedule::explain(arguments, Clock::system().now()).map_err(stop)?;
     match output {
@@ -129,8 +139,8 @@ fn explain(arguments: &schedule::ExplainArguments, output: Output) -> anyhow::Re
 }
 
 fn next(arguments: &schedule::NextArguments, flags: &Flags, output: Output) -> anyhow::Result<Exit> {
-    let table = if arguments.needs_table() { load(flags)?.table } else { load::no_table() };
-    let firings = schedule::next(arguments, Clock::system().now(), &table).map_err(stop)?;
+    let table = if arguments.needs_table() { Some(load(flags)?.table) } else { None };
+    let firings = schedule::next(arguments, Clock::system().now(), table.as_deref()).map_err(stop)?;
     match output {
         Output::Table => line(&schedule::next_text(&firings))?,
         Output::Json | Output::Jsonl => output.list(schedule::next_json(&firings).as_array().map_or(&[], Vec::as_slice), &[])?,

@@ -159,12 +159,13 @@ impl Explanation {
     }
 }
 
-/// The firings that the arguments ask for: those of the table's jobs, or of an expression.
-pub fn next(arguments: &NextArguments, now: DateTime<Utc>, table: &JobTable) -> Result<Vec<Firing>, Mistake> {
+/// The firings that the arguments ask for: of an expression, or of the table's jobs when they need it.
+pub fn next(arguments: &NextArguments, now: DateTime<Utc>, table: Option<&JobTable>) -> Result<Vec<Firing>, Mistake> {
     let range = arguments.range(now);
     if let Some(schedule) = arguments.schedule()? {
         return Ok(firings(None, &schedule, range));
     }
+    let table = table.ok_or_else(|| Mistake::Usage("there is no job table; give --cron, --every or --at".into()))?;
     let jobs = match &arguments.name {
         Some(name) => vec![job_of(table, name)?],
         None => table.jobs.values().map(|entry| &*entry.job).filter(|job| job.disabled.is_none()).collect(),

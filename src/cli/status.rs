@@ -99,13 +99,16 @@ fn text(value: &Value, name: &str) -> String {
 
 async fn ask(base: &str, path: &str) -> anyhow::Result<(u16, Value)> {
     let url = format!("{}{path}", base.trim_end_matches('/'));
-    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().context("cannot make an HTTP client")?;
-    let silent = |error: reqwest::Error| Stop::new(Exit::Unreachable, format!("no answer from {url}: {}", root(&error)));
+    let client =
+        reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().context("cannot make an HTTP client")?;
+    let silent =
+        |error: reqwest::Error| Stop::new(Exit::Unreachable, format!("no answer from {url}: {}", root(&error)));
     let response = client.get(&url).send().await.map_err(silent)?;
     let code = response.status().as_u16();
     let body = response.text().await.map_err(silent)?;
-    let body = serde_json::from_str(&body)
-        .map_err(|_| Stop::new(Exit::Unreachable, format!("{url} answered {code} and no JSON: is this the workers service?")))?;
+    let body = serde_json::from_str(&body).map_err(|_| {
+        Stop::new(Exit::Unreachable, format!("{url} answered {code} and no JSON: is this the workers service?"))
+    })?;
     Ok((code, body))
 }
 

@@ -63,7 +63,7 @@ pub async fn write(engine: &Engine, batch: Vec<Finished>) {
         time::sleep(RETRY).await;
     };
     engine.database_answered();
-    for ((run, (_, settlement)), settled) in runs.iter().zip(settlements.iter()).zip(&settled) {
+    for ((run, (_, settlement)), settled) in runs.iter().zip(&settlements).zip(&settled) {
         note(engine, run, settlement, settled);
     }
 }

@@ -44,13 +44,13 @@ pub fn parse(text: &str, file_name: &str, environment: &Environment) -> Result<J
     variables::fill(&mut root, environment, &source, &mut problems);
     let shown = root.to_json(true);
     let mut reader = Reader { source: &source, problems };
-    let table = read_tables(root, shown, file_name, environment, &mut reader);
+    let table = read_tables(root, file_name, environment, &mut reader);
     let mut problems = reader.problems;
     drop_consequences(&mut problems, &complaints, &source);
     problem::sort(&mut problems);
     match table {
         Some(table) if problems.iter().all(|problem| !problem.code.is_error()) => {
-            Ok(JobTable { warnings: problems, ..table })
+            Ok(JobTable { warnings: problems, shown, ..table })
         }
         _ => {
             problems.retain(|problem| problem.code.is_error());
@@ -67,10 +67,9 @@ fn drop_consequences(problems: &mut Vec<Problem>, complaints: &[tree::Complaint]
     problems.extend(syntax);
 }
 
-/// The whole table; `None` when the file has no usable top.
+/// The table without `shown` and `warnings`; `None` when there are too many jobs to go on.
 fn read_tables(
     mut root: Table,
-    shown: Json,
     file_name: &str,
     environment: &Environment,
     reader: &mut Reader<'_>,
@@ -113,7 +112,7 @@ fn read_tables(
         database,
         executor,
         targets,
-        shown,
+        shown: Json::Null,
         warnings: Vec::new(),
         process_settings,
     })

@@ -73,6 +73,7 @@ impl<'a> Builder<'a> {
             "payload": payload,
             "policy": policy::canonical(&policy),
             "gate": canonical_gate(gate.as_ref()),
+            "zone": zone.name(),
             "disabled": disabled,
         }));
         let about = About {
@@ -83,7 +84,8 @@ impl<'a> Builder<'a> {
         };
         let previous_names = raw.previous_names.unwrap_or_default().into_iter().map(|former| former.0).collect();
         let handler = work.name();
-        let job = Job { name, schedule, zone, handler, disabled, gate, policy, payload, about, previous_names, work_hash };
+        let job =
+            Job { name, schedule, zone, handler, disabled, gate, policy, payload, about, previous_names, work_hash };
         let line = reader.source.line_of(site.header().start);
         Some(Entry { job: Arc::new(job), work: Arc::new(work), line })
     }

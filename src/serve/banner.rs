@@ -30,7 +30,8 @@ pub struct Notice {
 impl Notice {
     pub fn new(config: &Config, table: &JobTable) -> Self {
         let has_token = !(config.tokens.is_empty() && config.read_tokens.is_empty());
-        let of_table = table.warnings.iter().map(|problem| format!("{}:{}: {}", problem.file, problem.line, problem.message));
+        let of_table =
+            table.warnings.iter().map(|problem| format!("{}:{}: {}", problem.file, problem.line, problem.message));
         Self {
             environment: config.app_env.clone().unwrap_or_else(|| "not named (APP_ENV)".into()),
             zone: config.zone.clone(),
@@ -46,7 +47,12 @@ impl Notice {
         let now = engine.clock.now();
         let (version, host) = (&engine.settings.version, &engine.settings.host);
         info!(component = "banner", "workers {version}, replica {} on {host}", engine.running.replica());
-        info!(component = "banner", "environment {}, local time {}", self.environment, local(self.zone.as_deref(), now));
+        info!(
+            component = "banner",
+            "environment {}, local time {}",
+            self.environment,
+            local(self.zone.as_deref(), now)
+        );
         info!(component = "banner", "database {}", place(&engine.store.describe()));
         tokio::spawn(count(engine.store.clone(), now));
         info!(component = "banner", "listening on {}", self.listen);
@@ -54,7 +60,10 @@ impl Notice {
             info!(component = "banner", job_name = %entry.job.name, "{}", sentence(&entry.job, now));
         }
         if self.locked_out {
-            warn!(component = "banner", "no token is configured: all but health answers 401 until WORKERS_READ_TOKEN is set");
+            warn!(
+                component = "banner",
+                "no token is configured: all but health answers 401 until WORKERS_READ_TOKEN is set"
+            );
         }
         for warning in self.warnings.iter().cloned().chain(short_grace(&engine.table, self.grace)) {
             warn!(component = "banner", "{warning}");
@@ -66,7 +75,10 @@ impl Notice {
 async fn count(store: Store, now: DateTime<Utc>) {
     let (Ok(status), Ok(figures)) = (store.migration_status().await, store.figures(now).await) else { return };
     let waiting: i64 = figures.jobs.values().map(|stats| stats.waiting).sum();
-    info!(component = "banner", "database at migration {} of {}, {waiting} runs waiting", status.current, status.latest);
+    info!(
+        component = "banner",
+        "database at migration {} of {}, {waiting} runs waiting", status.current, status.latest
+    );
 }
 
 fn place(database: &Described) -> String {
@@ -96,7 +108,8 @@ fn sentence(job: &Job, now: DateTime<Utc>) -> String {
 /// Runs that take longer than the grace are interrupted by each deploy.
 fn short_grace(table: &JobTable, grace: Duration) -> Option<String> {
     let longer = |job: &&Arc<Job>| grace < job.policy.timeout && job.disabled.is_none() && job.handler != "noop";
-    let names: Vec<_> = table.jobs.values().map(|entry| &entry.job).filter(longer).map(|job| job.name.as_str()).collect();
+    let names: Vec<_> =
+        table.jobs.values().map(|entry| &entry.job).filter(longer).map(|job| job.name.as_str()).collect();
     let more = if NAMED < names.len() { ", ..." } else { "" };
     (!names.is_empty()).then(|| {
         let named = names[..names.len().min(NAMED)].join(", ");

@@ -138,6 +138,18 @@ fn a_day_that_never_was_is_due_at_its_end_or_not_at_all() {
 }
 
 #[test]
+fn a_search_that_begins_in_the_second_pass_of_an_hour_knows_of_the_first() {
+    let half_past_one = |dst| {
+        let schedule = cron("30 1 * * *", "America/New_York", dst);
+        // 01:10 for the second time.
+        local(&schedule, "2025-11-02T06:10:00Z", "2025-11-03T12:00:00Z")
+    };
+
+    assert_eq!(half_past_one(AFTER_FIRST), ["2025-11-03T01:30-05"]);
+    assert_eq!(half_past_one(AFTER_BOTH), ["2025-11-02T01:30-05", "2025-11-03T01:30-05"]);
+}
+
+#[test]
 fn elapsed_time_knows_no_clock_change() {
     for dst in POLICIES {
         let hourly = cron("0 * * * *", "America/New_York", dst);

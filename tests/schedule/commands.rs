@@ -52,7 +52,7 @@ fn explained(words: &[&str]) -> Result<String, Mistake> {
 #[track_caller]
 fn asked(words: &[&str]) -> Result<(serde_json::Value, String), Mistake> {
     let Command::Next(arguments) = Command::parse_from([&["workers", "next"], words].concat()) else { panic!() };
-    next(&arguments, instant(NOW), &table()).map(|firings| (next_json(&firings), next_text(&firings)))
+    next(&arguments, instant(NOW), Some(&table())).map(|firings| (next_json(&firings), next_text(&firings)))
 }
 
 #[test]

@@ -106,13 +106,13 @@ fn nothing_panics_at_the_ends_of_time() {
 
             assert_eq!(next.is_some(), moment < instant("9990-01-01T00:00:00Z"), "{} at {moment}", schedule.words());
             assert!(next.is_none_or(|next| moment < next));
-            schedule.span(moment, DateTime::<Utc>::MAX_UTC);
-            schedule.span(DateTime::<Utc>::MIN_UTC, moment);
+            schedule.span(moment, moment + TimeDelta::days(1).min(DateTime::<Utc>::MAX_UTC - moment));
             schedule.start_delay(&job, moment);
             schedule.period(moment);
             schedule.clock_change_notes(moment);
             assert_eq!(schedule.instants(moment, moment).count(), 0);
         }
+        assert!(schedule.span(DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC).is_some());
     }
 }
 

@@ -65,12 +65,14 @@ fn moment() -> impl Strategy<Value = DateTime<Utc>> {
     (788_918_400_000..2_145_916_800_000_i64).prop_map(|ms| DateTime::from_timestamp_millis(ms).unwrap())
 }
 
-/// A moment within a day of one of the zone's clock changes, or any, when it has none.
+/// A moment up to 20 hours before or 3 hours after one of the zone's clock changes, or any, when it has none.
 fn near_change(zone: &Zone, moment: DateTime<Utc>) -> DateTime<Utc> {
     let shifts = zone.shifts(788_918_400, 2_145_916_800);
     let chosen = shifts.get(moment.timestamp() as usize % shifts.len().max(1));
-    let hours = moment.timestamp_millis() % 48 - 36;
-    chosen.map_or(moment, |shift| DateTime::from_timestamp(shift.at, 0).unwrap() + TimeDelta::hours(hours))
+    // Half of the moments are in the three hours after the change, where a search can begin in a second pass.
+    let distance = moment.timestamp_millis() % 360 - 180;
+    let minutes = if distance < 0 { distance * 20 / 3 } else { distance };
+    chosen.map_or(moment, |shift| DateTime::from_timestamp(shift.at, 0).unwrap() + TimeDelta::minutes(minutes))
 }
 
 /// A schedule of any kind; expressions that never fire are left out.

@@ -142,7 +142,20 @@ fn a_zone_must_exist_and_the_nearest_are_named() {
     assert!(error("America/Sao_Paolo").help.unwrap().starts_with("did you mean `America/Sao_Paulo`"));
     assert_eq!(error("Sao Paulo").help.unwrap(), "did you mean `America/Sao_Paulo`?");
     assert!(error("UTC-3").help.unwrap().contains("a fixed distance is not one"));
-    for name in ["", "Factory", "posix/UTC", "right/UTC", "localtime", "../UTC", "/etc/passwd", "xyzzy", "\0", "é"] {
+    for name in [
+        "",
+        "Factory",
+        "FACTORY",
+        "Etc/Unknown",
+        "posix/UTC",
+        "right/UTC",
+        "localtime",
+        "../UTC",
+        "/etc/passwd",
+        "xyzzy",
+        "\0",
+        "é",
+    ] {
         assert!(error(name).help.is_some(), "{name:?}");
     }
     assert_eq!(zone("america/SAO_PAULO").name(), "America/Sao_Paulo");

@@ -32,7 +32,7 @@ fn every_clock_change_from_2000_to_2037_keeps_the_order_and_the_count_of_instant
         let schedules = expressions.map(|text| Schedule::cron(text, &zone, AFTER_FIRST).unwrap());
         for shift in zone.shifts(946_684_800, 2_145_916_800) {
             changes += 1;
-            let (after, until) = around(shift.at, TimeDelta::hours(26));
+            let (after, until) = around(shift.at, TimeDelta::hours(14));
             for schedule in &schedules {
                 let found = schedule.instants(after, until).collect::<Vec<_>>();
 
@@ -128,6 +128,20 @@ fn the_version_of_system_data_is_read_strictly() {
         ["", "# version", "# version unknown", "# version 2025", "2025b", "\n# version 2025b", "# version 2025B"]
     {
         assert_eq!(version_in(text), None, "{text:?}");
+    }
+}
+
+#[test]
+fn versions_are_compared_by_year_and_letter() {
+    let year: u32 = zone::bundled_version()[..4].parse().unwrap();
+    let letter = &zone::bundled_version()[4..];
+
+    for newer in [format!("{}a", year + 1), format!("{year}{letter}a"), format!("{}aa", year + 1)] {
+        assert!(zone::is_newer(&newer), "{newer}");
+    }
+    let older = [zone::bundled_version().to_owned(), format!("{}z", year - 1), format!("{}aa", year - 1)];
+    for other in older.into_iter().chain(["".into(), "unknown".into(), "9999".into(), "é026a".into()]) {
+        assert!(!zone::is_newer(&other), "{other}");
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "every test binary uses a part of the support")]
 
 pub mod daemon;
+pub mod database;
 pub mod ledger;
 pub mod postgres;
 pub mod target;

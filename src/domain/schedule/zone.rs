@@ -31,7 +31,7 @@ const WIDEST_SHIFT: i64 = 2 * 86_400;
 const SYSTEM_FOLDER: &str = "/usr/share/zoneinfo";
 
 /// Names that are no places: `right` files count leap seconds, which Unix time does not; `posix` ones double the plain.
-const ODD: [&str; 4] = ["posix", "right", "localtime", "Factory"];
+const ODD: [&str; 5] = ["posix", "right/", "localtime", "factory", "etc/unknown"];
 
 static CHOSEN: OnceLock<Source> = OnceLock::new();
 
@@ -77,13 +77,21 @@ pub fn version_in(tzdata_zi: &str) -> Option<&str> {
 /// Called once, before the first zone is parsed; later calls change nothing. Without it the bundled data serve.
 pub fn choose(system_version: Option<&str>) -> &'static str {
     let chosen = || {
-        // Versions are a year and a letter (two after z), so length goes first and text order is age.
-        let age = |version: &str| (version.len(), version.to_owned());
-        let newer = system_version.filter(|version| is_version(version) && age(bundled_version()) < age(version));
+        let newer = system_version.filter(|version| is_newer(version));
         let system = newer.and_then(|version| Some((TimeZoneDatabase::from_dir(SYSTEM_FOLDER).ok()?, version)));
         system.map_or_else(Source::bundled, |(database, version)| Source::new(database, version))
     };
     &CHOSEN.get_or_init(chosen).version
+}
+
+/// Whether data of this version are newer than the bundled ones; text that is no version is not.
+pub fn is_newer(version: &str) -> bool {
+    // A year, then a letter, and after z two of them.
+    let age = |version: &str| {
+        let (year, letters) = version.split_at(4);
+        (year.to_owned(), letters.len(), letters.to_owned())
+    };
+    is_version(version) && (!is_version(bundled_version()) || age(bundled_version()) < age(version))
 }
 
 fn is_version(text: &str) -> bool {
@@ -139,8 +147,8 @@ impl Zone {
     }
 
     fn read(data: &Source, name: &str) -> Result<Self, ScheduleError> {
-        let plain =
-            !name.is_empty() && !["posix", "right", "localtime", "Factory"].iter().any(|word| name.starts_with(word));
+        let lower = name.to_ascii_lowercase();
+        let plain = !name.is_empty() && !ODD.iter().any(|odd| lower.starts_with(odd));
         let of = |database: &TimeZoneDatabase| database.get(name).ok().filter(|_| plain);
         // A distribution may leave old names out of its data.
         let bundled = || of(&TimeZoneDatabase::bundled()).map(|rules| (rules, bundled_version().into()));
@@ -260,7 +268,7 @@ fn nearest(name: &str) -> Vec<String> {
     let zones = TimeZoneDatabase::bundled();
     let mut scored: Vec<_> =
         zones.available().map(|zone| (likeness(zone.as_str()), zone.as_str().to_owned())).collect();
-    scored.retain(|(score, zone)| ALIKE < *score && !ODD.contains(&zone.as_str()));
+    scored.retain(|(score, zone)| ALIKE < *score && zone != "Factory");
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     scored.into_iter().take(SHOWN).map(|(_, zone)| format!("`{zone}`")).collect()
 }

@@ -30,8 +30,9 @@ statements! {
         "delete from {runs} where id in (
             select r.id from {runs} r
             where r.job = $1 and r.state = 'finished'
-            and r.finished_at < case when r.outcome in ('success', 'partial', 'skipped') then $2 else $3 end
             and r.finished_at < $4
+            and (r.finished_at < $3 or r.outcome in ('success', 'partial', 'skipped'))
+            and (r.finished_at < $2 or r.outcome not in ('success', 'partial', 'skipped'))
             and (r.scheduled_for is null or r.scheduled_for <= (select audited_until from {jobs} where name = $1))
             and r.id is distinct from (
                 select s.id from {runs} s

@@ -3,11 +3,9 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{
-    loading::{Loaded, load},
-    output::{Column, Output, Stop, line},
-};
+use super::{Loaded, load};
 use crate::{
+    cli::output::{Column, Exit, Output, line},
     config::{Flags, Shown, VariableRow, variables},
     job_table::schema,
 };
@@ -30,13 +28,13 @@ pub struct ShowArguments {
 }
 
 /// Runs the command; it needs no database.
-pub fn run(command: &ConfigCommand, output: Output, flags: &Flags) -> anyhow::Result<()> {
+pub fn config(command: &ConfigCommand, flags: &Flags, output: Output) -> anyhow::Result<Exit> {
     match command {
-        ConfigCommand::Show(arguments) => show(&load(flags).map_err(Stop::from)?, arguments, output)?,
+        ConfigCommand::Show(arguments) => show(&load(flags)?, arguments, output)?,
         ConfigCommand::Schema => line(schema::text().trim_end())?,
         ConfigCommand::Env => env(output)?,
     }
-    Ok(())
+    Ok(Exit::Ok)
 }
 
 fn show(loaded: &Loaded, arguments: &ShowArguments, output: Output) -> std::io::Result<()> {

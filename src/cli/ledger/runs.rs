@@ -5,11 +5,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
-use super::{
-    books::Books,
-    output::{Column, Exit, Output, Stop},
-};
+use super::books::Books;
 use crate::{
+    cli::output::{Column, Exit, Output, Stop},
     domain::{
         job::JobName,
         run::{Outcome, Run, RunId, State},

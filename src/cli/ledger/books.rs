@@ -5,8 +5,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 
-use super::output::{Exit, Stop};
 use crate::{
+    cli::output::{Exit, Stop},
     clock::Clock,
     domain::job::{Job, JobName},
     job_table::JobTable,

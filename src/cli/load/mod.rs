@@ -1,6 +1,13 @@
-//! Settings and job table together: what nearly every command begins with.
+//! Reads settings and job table, in the order in which they need each other: what most commands begin with.
 
-use std::{fs, path::Path};
+pub mod check;
+pub mod config;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::output::{Exit, Stop};
 use crate::{
@@ -11,7 +18,13 @@ use crate::{
 /// The settings of this process and its job table.
 pub struct Loaded {
     pub config: Config,
-    pub table: JobTable,
+    pub table: Arc<JobTable>,
+}
+
+/// Flags of all commands, by the names of their settings.
+pub fn flags(jobs_file: Option<PathBuf>) -> Flags {
+    let jobs_file = jobs_file.map(|file| ("jobs_file", file.to_string_lossy().into_owned()));
+    jobs_file.into_iter().collect()
 }
 
 /// Everything that is wrong with settings and table, told at once.
@@ -25,28 +38,43 @@ pub struct Refused {
 
 impl Refused {
     /// For people: the settings first, one per line, then the file with its marked lines.
-    pub fn text(&self) -> String {
-        let mut text: String = self.settings.iter().map(|problem| format!("error: {problem}\n")).collect();
-        if !self.settings.is_empty() && !self.problems.is_empty() {
-            text.push('\n');
+    fn text(&self) -> String {
+        let (settings, file) = (self.settings.join("\n"), problem::as_text(&self.problems, false));
+        let parts: Vec<&str> = [settings.as_str(), file.as_str()].into_iter().filter(|part| !part.is_empty()).collect();
+        match self.settings.is_empty() {
+            true => format!("the job table is refused\n\n{}", parts.join("\n\n")),
+            false => parts.join("\n\n"),
         }
-        text + &problem::as_text(&self.problems, false)
     }
 }
 
 impl From<Refused> for Stop {
     fn from(refused: Refused) -> Self {
-        Self::new(Exit::ConfigInvalid, format!("settings or job table are not usable\n\n{}", refused.text().trim_end()))
+        Self::new(Exit::ConfigInvalid, refused.text().trim_end())
     }
 }
 
-/// Reads flags, environment and job table. Flags are named by what they set, such as `jobs_file` or `server.listen`.
-pub fn load(flags: &Flags) -> Result<Loaded, Refused> {
-    load_within(flags, &Surroundings::read())
+/// Settings and job table; the error lists everything that is wrong with either.
+pub fn load(flags: &Flags) -> Result<Loaded, Stop> {
+    load_within(flags, &Surroundings::read()).map_err(Stop::from)
+}
+
+/// The settings alone, for commands that ask the service or the database: a broken job table does not stop them, it only
+/// has nothing to say.
+pub fn settings(flags: &Flags) -> Result<Config, Stop> {
+    let surroundings = Surroundings::read();
+    let refused = match load_within(flags, &surroundings) {
+        Ok(loaded) => return Ok(loaded.config),
+        Err(refused) => refused,
+    };
+    match Config::resolve(flags, &surroundings, &FileSettings::new()) {
+        Ok(config) if refused.settings.is_empty() => Ok(config),
+        _ => Err(Refused { problems: Vec::new(), ..refused }.into()),
+    }
 }
 
 /// The same in given surroundings.
-pub fn load_within(flags: &Flags, surroundings: &Surroundings) -> Result<Loaded, Refused> {
+fn load_within(flags: &Flags, surroundings: &Surroundings) -> Result<Loaded, Refused> {
     let early = Config::resolve(flags, surroundings, &FileSettings::new());
     let file = match &early {
         Ok(config) => config.jobs_file.clone(),
@@ -62,7 +90,7 @@ pub fn load_within(flags: &Flags, surroundings: &Surroundings) -> Result<Loaded,
         (Ok(config), Err(_)) => Ok(config),
     };
     match (settings, table) {
-        (Ok(config), Ok(table)) => Ok(Loaded { config, table }),
+        (Ok(config), Ok(table)) => Ok(Loaded { config, table: Arc::new(table) }),
         (settings, table) => {
             Err(Refused { settings: settings.err().unwrap_or_default(), problems: table.err().unwrap_or_default() })
         }
@@ -88,7 +116,8 @@ fn read_table(file: &Path, environment: &Environment) -> Result<JobTable, Vec<Pr
     }
     let bytes = fs::read(file).map_err(|error| refuse(Code::Unreadable, format!("cannot read {name}: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        let line =
+            1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
         let problem = Problem::of_file(Code::Syntax, &name, "the file is not UTF-8").on_line(line);
         vec![problem.with_help("save it as UTF-8")]
     })?;

@@ -8,15 +8,15 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{
-    books::Books,
-    output::{Column, Exit, Output, remark},
-    runs::instant,
-};
-use crate::domain::{
-    health::{Health, JobHealth, Snapshot, assess},
-    job::Job,
-    run::ReplicaId,
+use super::{books::Books, runs::instant};
+use crate::{
+    cli::output::{Column, Exit, Output, remark},
+    domain::{
+        health::{Health, JobHealth, JobVerdict, Snapshot, assess},
+        job::Job,
+        run::ReplicaId,
+        schedule::Schedule,
+    },
 };
 
 /// Firings that `show` looks ahead.
@@ -73,8 +73,9 @@ pub async fn jobs(books: &Books, command: Jobs, output: Output) -> anyhow::Resul
         }
         Jobs::Rewind { name } => {
             let job = &books.job(&name)?.name;
-            books.store.rewind(job, books.now).await?;
-            remark(&format!("the cursor of {job} stands at {}", instant(Some(books.now))));
+            let rewound = books.store.rewind(job, books.now).await?;
+            let (from, to) = (instant(Some(rewound.from)), instant(Some(books.now)));
+            remark(&format!("the cursor of {job} went back from {from} to {to}; {} rows removed", rewound.removed));
         }
     }
     Ok(Exit::Ok)
@@ -93,7 +94,7 @@ struct Line {
 
 async fn list(books: &Books, output: Output) -> anyhow::Result<()> {
     let (jobs, health) = judged(books).await?;
-    let line = |(job, verdict): (&Arc<Job>, &crate::domain::health::JobVerdict)| {
+    let line = |(job, verdict): (&Arc<Job>, &JobVerdict)| {
         let (schedule, timezone) = schedule(job);
         Line { job: job.name.to_string(), schedule, timezone, handler: job.handler, health: verdict.health.clone() }
     };
@@ -123,7 +124,7 @@ async fn judged(books: &Books) -> anyhow::Result<(Vec<Arc<Job>>, Health)> {
 
 /// The schedule as the ledger writes it, and its zone.
 fn schedule(job: &Job) -> (String, String) {
-    let spec = job.schedule.as_ref().map(crate::domain::schedule::Schedule::spec);
+    let spec = job.schedule.as_ref().map(Schedule::spec);
     spec.map_or_else(|| ("queue".into(), String::new()), |spec| (spec.schedule, spec.timezone))
 }
 

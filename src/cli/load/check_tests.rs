@@ -30,7 +30,7 @@ const BAD: &str = "[jobs.a]\nevry = '1h'\nrun.noop = {}\n";
 
 #[test]
 fn a_good_table_is_summed_up_in_one_line() {
-    assert_eq!(answer(GOOD, &[], Format::Text), ("jobs.toml: 1 jobs, 0 errors, 0 warnings".into(), Exit::Ok));
+    assert_eq!(answer(GOOD, &[], Format::Text), ("jobs.toml: 1 job, 0 errors, 0 warnings".into(), Exit::Ok));
 }
 
 #[test]
@@ -38,7 +38,9 @@ fn bad_variables_and_a_bad_table_are_told_together() {
     let (text, exit) = answer(BAD, &[("PORT", "eighty"), ("LOG_LEVEL", "loud")], Format::Text);
 
     assert_eq!(exit, Exit::ConfigInvalid);
-    for part in ["error: PORT: ", "error: LOG_LEVEL: ", "error[E002]: unknown key `evry`", "jobs.toml: 3 errors, 0 warnings"] {
+    for part in
+        ["error: PORT: ", "error: LOG_LEVEL: ", "error[E002]: unknown key `evry`", "jobs.toml: 3 errors, 0 warnings"]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
 }

@@ -10,11 +10,9 @@ use chrono::{DateTime, FixedOffset, Utc};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{
-    loading::{Loaded, Refused, load_within},
-    output::Exit,
-};
+use super::{Loaded, Refused, load_within};
 use crate::{
+    cli::output::Exit,
     config::{Flags, Surroundings},
     domain::{
         job::JobName,
@@ -132,6 +130,10 @@ fn some_of(jobs: &[&JobName]) -> String {
     }
 }
 
+fn counted(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
 impl Examined {
     /// Adds that the database refuses a statement of a job.
     pub fn refuse_statement(&mut self, job: &JobName, message: &str) {
@@ -168,12 +170,10 @@ impl Examined {
         let errors = self.problems.iter().filter(|problem| problem.code.is_error()).count();
         let (mut errors, mut warnings) = (errors, self.problems.len() - errors);
         *(if self.loaded.is_none() { &mut errors } else { &mut warnings }) += self.settings.len();
-        let jobs = self.loaded.as_ref().map(|loaded| format!("{} jobs, ", loaded.table.jobs.len())).unwrap_or_default();
-        format!(
-            "{settings}{}{}: {jobs}{errors} errors, {warnings} warnings",
-            problem::as_text(&self.problems, colours),
-            self.file
-        )
+        let jobs = self.loaded.as_ref().map(|loaded| loaded.table.jobs.len());
+        let counts = [jobs.map(|jobs| (jobs, "job")), Some((errors, "error")), Some((warnings, "warning"))];
+        let counts: Vec<String> = counts.into_iter().flatten().map(|(count, word)| counted(count, word)).collect();
+        format!("{settings}{}{}: {}", problem::as_text(&self.problems, colours), self.file, counts.join(", "))
     }
 
     fn json(&self, ok: bool) -> String {

@@ -6,11 +6,9 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use clap::Args;
 use serde::Serialize;
 
-use super::{
-    books::Books,
-    output::{Column, Exit, Output, Stop, remark},
-};
+use super::books::Books;
 use crate::{
+    cli::output::{Column, Exit, Output, Stop, remark},
     domain::{
         job::Job,
         ledger::{Account, reconcile},

@@ -1,0 +1,6 @@
+//! Commands that read and change the ledger themselves, whether or not the service is up.
+
+pub mod books;
+pub mod jobs;
+pub mod runs;
+pub mod account;
