@@ -10,7 +10,7 @@ use super::*;
 use crate::domain::{
     job::{About, Backoff, CatchUp, Delivery, Job, JobName, Keep, Overlap, Policy, Retry},
     run::{Outcome, Reason, ReplicaId},
-    schedule::{Schedule, ScheduleSpec},
+    schedule::{Schedule, ScheduleSpec, Zone},
 };
 
 pub(crate) fn at(text: &str) -> DateTime<Utc> {
@@ -31,7 +31,7 @@ pub(crate) fn job(name: &str, text: &str) -> Job {
     Job {
         name: JobName::parse(name).unwrap(),
         schedule: Some(schedule(text)),
-        zone: crate::domain::schedule::Zone::utc(),
+        zone: Zone::utc(),
         handler: "http",
         disabled: None,
         gate: None,
