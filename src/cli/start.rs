@@ -1,6 +1,6 @@
 //! `start` and `run`: the daemon, whole or narrowed down to some jobs.
 
-use std::{collections::BTreeSet, io::IsTerminal as _, sync::Arc};
+use std::{collections::BTreeSet, io::IsTerminal as _};
 
 use clap::Args;
 use tracing::info;

@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use emponto::{
     clock::Clock,
     domain::{
-        job::JobName,
+        job::{JobName, Overlap},
         ledger::{Account, reconcile},
         run::{Report, ReplicaId, Run},
         settle::{Ended, settle},
@@ -255,6 +255,7 @@ impl House {
         self.land(now).await;
         let planned = self.planner.tick(now).await.expect("planning works");
         self.launch(planned.started, scripts, now);
+        self.cancel(now).await;
         loop {
             let claims = self.runner.tick(now).await.expect("claiming works");
             self.next_due = claims.next_due;
@@ -266,6 +267,23 @@ impl House {
         let landing = self.in_flight.iter().map(|flight| flight.ends_at).min();
         let next = [self.planner.next_look(), self.next_due, landing].into_iter().flatten().min();
         next.unwrap_or(now + TimeDelta::days(1))
+    }
+
+    /// What the renewal does in the daemon: brings cancel flags home. Asked only where a job may be replaced.
+    async fn cancel(&mut self, now: DateTime<Utc>) {
+        let replaces = |entry: &emponto::job_table::Entry| entry.job.policy.overlap == Overlap::Replace;
+        if self.in_flight.is_empty() || !self.engine.table.jobs.values().any(replaces) {
+            return;
+        }
+        let until = now + TimeDelta::days(365);
+        let held = self.engine.store.renew(self.engine.running.replica(), now, until).await.expect("renewing works");
+        let unknown = self.engine.running.compare(&held.expect("the replica lives"));
+        assert!(unknown.is_empty(), "runs that nobody knows: {unknown:?}");
+        for flight in self.in_flight.iter_mut().filter(|flight| flight.claimed.live.stop.is_cancelled()) {
+            flight.ends_at = now;
+            flight.ended = flight.claimed.live.cause();
+        }
+        self.land(now).await;
     }
 
     fn launch(&mut self, claimed: Vec<Claimed>, scripts: &HashMap<String, Script>, now: DateTime<Utc>) {
