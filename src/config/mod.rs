@@ -28,6 +28,7 @@ pub struct Surroundings {
 
 impl Surroundings {
     /// Reads the environment of the process.
+    #[expect(clippy::disallowed_methods, reason = "this is the one reader that the others are sent to")]
     pub fn read() -> Self {
         let mut surroundings = Self { working_directory: env::current_dir().unwrap_or_default(), ..Self::default() };
         for (name, value) in env::vars_os() {

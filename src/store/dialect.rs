@@ -144,6 +144,7 @@ impl Book {
     /// - `{in($1)}`: membership in a list bound as one parameter;
     /// - `{ms(a, b)}`: `a - b` in milliseconds;
     /// - `{noted(errors, attempt, at, error)}`: the list of earlier errors with one more, the oldest leave;
+    /// - `{instant($1)}`, `{text($1)}`: a parameter whose type PostgreSQL could not tell from its place;
     /// - `{hour(at)}`: the start of its hour.
     pub fn expand(&self, text: &str, given: &[(&str, Of)]) -> String {
         let mut expanded = String::with_capacity(text.len() * 2);
@@ -179,6 +180,9 @@ impl Book {
                 format!("(extract(epoch from ({later} - {earlier})) * 1000)::bigint")
             }
             ("ms", [later, earlier]) => format!("({later} - {earlier})"),
+            ("instant", [value]) if postgres => format!("{value}::timestamptz"),
+            ("text", [value]) if postgres => format!("{value}::text"),
+            ("instant" | "text", [value]) => (*value).to_owned(),
             ("hour", [at]) if postgres => format!("date_trunc('hour', {at}, 'UTC')"),
             ("hour", [at]) => format!("({at} - {at} % 3600000)"),
             ("noted", [errors, attempt, at, error]) => self.noted([errors, attempt, at, error]),

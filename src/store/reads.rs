@@ -19,8 +19,8 @@ statements! {
     ONE = Sql::both("select {run_columns} from {runs} where id = $1");
     FILTERED = Sql::both(
         "select {run_columns} from {runs}
-        where ($1 is null or job = $1) and ($2 is null or state = $2) and ($3 is null or outcome = $3)
-        and ($4 is null or created_at >= $4)
+        where ({text($1)} is null or job = $1) and ({text($2)} is null or state = $2)
+        and ({text($3)} is null or outcome = $3) and ({instant($4)} is null or created_at >= $4)
         order by id desc
         limit $5"
     );

@@ -76,10 +76,6 @@ impl<'c> Session<'c> {
         self.book.kind
     }
 
-    pub fn schema(&self) -> &str {
-        &self.book.schema
-    }
-
     /// Runs a statement and returns its rows.
     pub async fn rows(&mut self, sql: &Sql, params: Vec<Param>) -> Result<Vec<Row>> {
         let text = self.book.text(sql);

@@ -198,11 +198,11 @@ impl House {
         self.store.register(&replica).await.expect("registering works");
     }
 
-    /// All runs of a job, the oldest first.
+    /// All runs of a job, by instant.
     pub async fn runs(&self, job: &str) -> Vec<Run> {
         let filter = RunFilter { job: Some(name(job)), limit: 10_000, ..RunFilter::default() };
         let mut runs = self.store.runs(&filter).await.expect("the runs are readable");
-        runs.reverse();
+        runs.sort_by_key(|run| (run.scheduled_for.unwrap_or(run.due_at), run.id));
         runs
     }
 

@@ -6,10 +6,7 @@ use emponto::store::{Kind, Store, StoreError};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqlSafeStr, SqliteConnection};
 
 use super::house::House;
-use crate::{
-    both,
-    support::{database::postgres_config, postgres::Database},
-};
+use crate::support::{database::postgres_config, postgres::Database};
 
 #[tokio::test]
 async fn every_statement_is_understood_by_its_database() {

@@ -1,1 +1,118 @@
-//! To be written.
+//! Handlers' transactions: effect and settlement commit together, or neither does.
+
+use emponto::{
+    domain::{
+        run::{Lease, Outcome, Run, State},
+        settle::Settlement,
+    },
+    store::{AppConnection, Settled},
+};
+use serde_json::json;
+
+use super::house::{House, MINUTE, at, finish};
+
+async fn claimed(house: &mut House) -> (Lease, Run) {
+    house.deploy(MINUTE, 0).await;
+    run(house, "create table effects (id text)").await;
+    house.store.enqueue(&house.new_run("mail", 0), at(0)).await.unwrap();
+    house.claim_one(1).await
+}
+
+/// Runs a statement of the team's in a transaction of its own.
+async fn run(house: &House, sql: &'static str) {
+    let mut connection = house.store.begin_app().await.unwrap();
+    execute(&mut connection, sql).await.unwrap();
+    match connection {
+        AppConnection::Postgres(tx) => tx.commit().await.unwrap(),
+        AppConnection::Sqlite(mut guard) => drop(sqlx::raw_sql("commit").execute(&mut *guard).await.unwrap()),
+    }
+}
+
+async fn execute(connection: &mut AppConnection, sql: &'static str) -> sqlx::Result<()> {
+    match connection {
+        AppConnection::Postgres(tx) => sqlx::raw_sql(sql).execute(&mut **tx).await.map(drop),
+        AppConnection::Sqlite(guard) => sqlx::raw_sql(sql).execute(&mut **guard).await.map(drop),
+    }
+}
+
+async fn effects(house: &House) -> i64 {
+    match house.store.begin_app().await.unwrap() {
+        AppConnection::Postgres(mut tx) => {
+            sqlx::query_scalar("select count(*) from effects").fetch_one(&mut *tx).await.unwrap()
+        }
+        AppConnection::Sqlite(mut guard) => {
+            sqlx::query_scalar("select count(*) from effects").fetch_one(&mut *guard).await.unwrap()
+        }
+    }
+}
+
+both! {
+    async fn effect_and_settlement_commit_together(house: House) {
+        let mut house = house;
+        let (lease, run) = claimed(&mut house).await;
+        let mut tx = house.store.begin_app().await.unwrap();
+        execute(&mut tx, "insert into effects values ('one')").await.unwrap();
+
+        let settled = house.store.settle_within(tx, &lease, &finish(Outcome::Success), at(2)).await.unwrap();
+
+        assert_eq!((settled, effects(&house).await), (Settled::Applied, 1));
+        assert_eq!(house.state(&run).await, State::Finished);
+    }
+
+    async fn a_lost_lease_rolls_the_effect_back(house: House) {
+        let mut house = house;
+        let (lease, run) = claimed(&mut house).await;
+        house.store.give_back(&[(run.id, lease.fence())], at(2)).await.unwrap();
+        let mut tx = house.store.begin_app().await.unwrap();
+        execute(&mut tx, "insert into effects values ('one')").await.unwrap();
+
+        let settled = house.store.settle_within(tx, &lease, &finish(Outcome::Success), at(3)).await.unwrap();
+
+        assert_eq!((settled, effects(&house).await), (Settled::Late, 0));
+        let run = house.store.run(run.id).await.unwrap().unwrap();
+        assert_eq!((run.state, run.errors.as_array().unwrap().len()), (State::Due, 1));
+    }
+
+    async fn a_dropped_transaction_is_rolled_back_and_blocks_nobody(house: House) {
+        let mut house = house;
+        let (lease, _) = claimed(&mut house).await;
+        let mut tx = house.store.begin_app().await.unwrap();
+        execute(&mut tx, "insert into effects values ('one')").await.unwrap();
+
+        drop(tx);
+
+        assert_eq!(effects(&house).await, 0);
+        assert_eq!(house.settle(lease, finish(Outcome::Success), 3).await, Settled::Applied);
+    }
+
+    async fn a_result_that_cannot_be_stored_takes_the_effect_with_it(house: House) {
+        let mut house = house;
+        let (lease, run) = claimed(&mut house).await;
+        let mut tx = house.store.begin_app().await.unwrap();
+        execute(&mut tx, "insert into effects values ('one')").await.unwrap();
+        let nul = Settlement { result: Some(json!("a\0b")), ..finish(Outcome::Success) };
+
+        let settled = house.store.settle_within(tx, &lease, &nul, at(3)).await.unwrap();
+
+        assert!(matches!(settled, Settled::NotStorable(_)));
+        assert_eq!(effects(&house).await, 0);
+        assert_eq!(house.store.run(run.id).await.unwrap().unwrap().outcome, Some(Outcome::Error));
+    }
+
+    async fn the_lease_survives_a_transaction_that_the_handler_broke(house: House) {
+        let mut house = house;
+        let (lease, _) = claimed(&mut house).await;
+        let mut tx = house.store.begin_app().await.unwrap();
+        // PostgreSQL refuses everything after an error; on SQLite the handler has ended the transaction itself.
+        let _ = execute(&mut tx, "insert into nowhere values (1)").await;
+        if matches!(tx, AppConnection::Sqlite(_)) {
+            execute(&mut tx, "rollback").await.unwrap();
+        }
+
+        let broken = house.store.settle_within(tx, &lease, &finish(Outcome::Success), at(3)).await;
+
+        assert!(!matches!(broken, Ok(Settled::Undone)));
+        let settled = house.settle(lease, finish(Outcome::Error), 4).await;
+        assert_eq!(settled, Settled::Applied);
+    }
+}

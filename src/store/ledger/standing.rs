@@ -19,7 +19,7 @@ use crate::{
 };
 
 statements! {
-    /// One snapshot of each job and of its rows that matter.
+    /// One snapshot of each job and of its rows that matter. A backlog (priority -11) that waits is nobody's overlap.
     READ = Sql::both(
         "select j.name, j.spec_hash, j.work_hash, j.epoch, j.planned_until, j.paused_at, j.paused_until, j.retired_at,
             exists (select 1 from {runs} r where r.job = j.name and r.state = 'running'),
@@ -31,7 +31,7 @@ statements! {
             exists (
                 select 1 from {runs} r
                 where r.job = j.name and r.trigger in ('schedule', 'catch_up') and r.state <> 'finished'
-                and r.scheduled_for is not null and r.state <> 'running' and r.attempt = 0
+                and r.scheduled_for is not null and r.state <> 'running' and r.attempt = 0 and r.priority > -11
             ),
             n.id, n.epoch, n.trigger, n.state, n.outcome, n.reason, n.attempt, n.scheduled_for, n.covers_from
         from {jobs} j
@@ -52,7 +52,6 @@ pub(super) struct Found {
     pub spec_hash: String,
     pub work_hash: String,
     pub retired_at: Option<DateTime<Utc>>,
-    pub paused_at: Option<DateTime<Utc>>,
     pub paused_until: Option<DateTime<Utc>>,
     /// `paused` = it was paused at all; `at` says whether it still is.
     pub standing: Standing,
@@ -91,7 +90,7 @@ fn found(row: &Row) -> Result<Found> {
     let newest = newest(c)?;
     let paused = paused_at.is_some();
     let standing = Standing { epoch, planned_until, paused, running, unfinished, unstarted, newest };
-    Ok(Found { name, spec_hash, work_hash, retired_at, paused_at, paused_until, standing })
+    Ok(Found { name, spec_hash, work_hash, retired_at, paused_until, standing })
 }
 
 fn newest(c: &mut Columns<'_>) -> Result<Option<Newest>> {

@@ -49,7 +49,7 @@ statements! {
         set state = given_state, outcome = given_outcome, reason = coalesce(given_reason, reason),
             crashes = given_crashes, attempt = attempt - given_unspent, lease = null,
             replica = case when given_outcome is null then null else replica end,
-            finished_at = case when given_outcome is null then null else $8 end,
+            finished_at = case when given_outcome is null then null else {instant($8)} end,
             error = 'its process died', errors = {noted(errors, attempt, $9, 'its process died')}
         from {given}
         where id = given_id and lease = given_lease and state = 'running'

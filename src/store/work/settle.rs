@@ -36,7 +36,7 @@ macro_rules! settle {
                     else given_outcome end,
                 reason = case when given_outcome is null and cancel_requested_at is not null
                     then coalesce(reason, 'operator') else given_reason end,
-                finished_at = case when given_outcome is null and cancel_requested_at is null then null else $17 end,
+                finished_at = case when given_outcome is null and cancel_requested_at is null then null else {instant($17)} end,
                 due_at = coalesce(given_due_at, due_at), attempt = attempt - given_unspent,
                 replica = case when given_outcome is null then null else replica end,
                 duration_ms = {ms($17, started_at)}, items = given_items, items_failed = given_items_failed,
