@@ -160,7 +160,7 @@ impl Postgres {
         loop {
             match self.app_pool.begin_with("begin isolation level read committed").await.map_err(StoreError::from) {
                 Err(StoreError::Unreachable(_)) if 0 < spare && !self.app_pool.is_closed() => spare -= 1,
-                answer => return Ok(answer?),
+                answer => return answer,
             }
         }
     }
