@@ -57,7 +57,7 @@ both! {
         house.table = read_table(&first);
         let lower = house.activate(3, false).await;
 
-        assert_eq!(lower.active, true);
+        assert!(lower.active);
     }
 
     async fn an_edit_closes_the_epoch_and_records_what_was_owed(house: House) {
