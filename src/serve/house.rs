@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use super::{
     Goodbye, Options,
     activation::{activate, stay_active},
+    once,
     signals::Signals,
 };
 use crate::{
@@ -59,12 +60,15 @@ impl House {
         self.start_loops().await?;
         self.engine.status.change(|condition| condition.ready = true);
         self.observer.refresh(&self.engine);
+        let mut ran = None;
         tokio::select! {
+            outcome = once::here(&self.engine, options.once.as_ref()) => ran = Some(outcome?),
             () = signals.first.cancelled() => info!(component = "scheduler", "stopping: finishing what runs, starting nothing"),
             () = self.engine.wake.fatal.notified() => error!(component = "scheduler", "stopping: cannot go on"),
         }
         self.drain().await;
-        Ok(self.engine.status.get().fatal.map_or(Goodbye::Drained, Goodbye::Fatal))
+        let well = ran.map_or(Goodbye::Drained, Goodbye::Ran);
+        Ok(self.engine.status.get().fatal.map_or(well, Goodbye::Fatal))
     }
 
     /// Registers this replica, frees what a dead one left on SQLite, and activates the table.

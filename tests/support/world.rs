@@ -14,7 +14,7 @@ use emponto::{
     domain::{
         job::{JobName, Overlap},
         ledger::{Account, reconcile},
-        run::{Report, ReplicaId, Run},
+        run::{ReplicaId, Report, Run},
         settle::{Ended, settle},
     },
     engine::{
@@ -178,7 +178,8 @@ impl World {
         for row in self.store.job_rows().await.expect("the jobs are readable") {
             let Some(until) = row.planned_until else { continue };
             let epochs = self.store.epochs(&row.name).await.expect("the epochs are readable");
-            let entries = self.store.ledger_entries(&row.name, row.first_seen, until).await.expect("the ledger is readable");
+            let entries =
+                self.store.ledger_entries(&row.name, row.first_seen, until).await.expect("the ledger is readable");
             let account = reconcile(&epochs, &entries, row.first_seen, until).expect("the schedules are readable");
             accounts.insert(row.name.to_string(), account);
         }
@@ -256,7 +257,9 @@ impl House {
         let planned = self.planner.tick(now).await.expect("planning works");
         self.launch(planned.started, scripts, now);
         self.cancel(now).await;
+        // What ends at once makes room at once.
         loop {
+            self.land(now).await;
             let claims = self.runner.tick(now).await.expect("claiming works");
             self.next_due = claims.next_due;
             if claims.claimed.is_empty() {
@@ -323,7 +326,9 @@ fn line(run: &Run) -> String {
     let clock = |at: DateTime<Utc>| at.format("%d %H:%M:%S").to_string();
     match (run.covers_from, run.scheduled_for) {
         (Some(from), Some(to)) if from == to => text.push_str(&clock(to)),
-        (Some(from), Some(to)) => write!(text, "{}..{} x{}", clock(from), clock(to), run.covers).expect("a string takes all"),
+        (Some(from), Some(to)) => {
+            write!(text, "{}..{} x{}", clock(from), clock(to), run.covers).expect("a string takes all")
+        }
         _ => text.push_str(run.trigger.word()),
     }
     write!(text, " {}", run.outcome.map_or(run.state.word(), |outcome| outcome.word())).expect("a string takes all");

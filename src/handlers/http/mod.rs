@@ -20,7 +20,7 @@ pub use client::HttpClients;
 pub use expect::{Expect, Statuses};
 pub use target::{DEFAULT_TARGET, Target};
 
-use super::{Context, Done, Ending, Handler, Scope, not_supported_yet};
+use super::{Context, Done, Ending, Handler, NotSupportedYet, Scope};
 use crate::domain::{duration::Length, run::Failure};
 use call::{Address, Call, checked_headers};
 
@@ -60,9 +60,9 @@ pub struct Settings {
     pub items: Option<String>,
     /// `content` reads the answer; `status` trusts the status code.
     pub judge: Judge,
-    #[serde(deserialize_with = "not_supported_yet", skip_serializing)]
+    #[serde(skip_serializing)]
     #[schemars(skip)]
-    poll: (),
+    poll: NotSupportedYet,
 }
 
 /// What decides whether a call went well.
