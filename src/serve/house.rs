@@ -113,6 +113,7 @@ impl House {
         self.start_chores().await
     }
 
+    #[expect(clippy::mem_forget, reason = "nothing depends on the ticker, so nobody waits for it to stop")]
     async fn start_chores(&self) -> anyhow::Result<()> {
         let pokes: Vec<(Chore, Arc<Notify>)> = Chore::ALL.map(|chore| (chore, Arc::default())).into();
         for (chore, poke) in pokes.clone() {
@@ -122,7 +123,7 @@ impl House {
             });
         }
         let ticker = chores::start_ticker(&pokes).await.context("cannot start the ticker of the chores")?;
-        // Nothing depends on it, so nobody waits for it: it goes with the process.
+        // It goes with the process.
         std::mem::forget(ticker);
         Ok(())
     }

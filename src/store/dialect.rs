@@ -128,7 +128,8 @@ impl Book {
 
     /// The text to send. Safe for sqlx: only our own statements and a validated schema name are in it.
     pub fn text(&self, sql: &Sql) -> AssertSqlSafe<Arc<str>> {
-        let text = self.texts.get(sql.name).expect("every file's STATEMENTS are in store::statements, for its databases");
+        let text =
+            self.texts.get(sql.name).expect("every file's STATEMENTS are in store::statements, for its databases");
         AssertSqlSafe(Arc::clone(text))
     }
 

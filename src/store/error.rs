@@ -1,11 +1,6 @@
 //! What a database's refusal means to the caller.
 
-use sqlx::{
-    Error,
-    error::DatabaseError,
-    postgres::PgDatabaseError,
-    sqlite::SqliteError,
-};
+use sqlx::{Error, error::DatabaseError, postgres::PgDatabaseError, sqlite::SqliteError};
 
 use super::StoreError;
 
@@ -13,8 +8,13 @@ impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         match &error {
             Error::Database(refusal) => from_database(refusal.as_ref()),
-            Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::PoolTimedOut | Error::PoolClosed
-            | Error::WorkerCrashed | Error::BeginFailed => Self::Unreachable(error.to_string()),
+            Error::Io(_)
+            | Error::Tls(_)
+            | Error::Protocol(_)
+            | Error::PoolTimedOut
+            | Error::PoolClosed
+            | Error::WorkerCrashed
+            | Error::BeginFailed => Self::Unreachable(error.to_string()),
             Error::Configuration(_) => Self::Config(error.to_string()),
             Error::Encode(_) => Self::Refused(error.to_string()),
             _ => Self::Other(error.to_string()),

@@ -136,10 +136,14 @@ fn json_holds_nul(value: &Value) -> bool {
 
 macro_rules! array_of {
     ($query:expr, $values:expr, $variant:ident) => {
-        $query.bind($values.map(|value| match value {
-            Param::$variant(value) => value,
-            other => unreachable!("{other:?} in a column of another kind"),
-        }).collect::<Vec<_>>())
+        $query.bind(
+            $values
+                .map(|value| match value {
+                    Param::$variant(value) => value,
+                    other => unreachable!("{other:?} in a column of another kind"),
+                })
+                .collect::<Vec<_>>(),
+        )
     };
 }
 

@@ -46,9 +46,13 @@ const ATTEMPTS: u32 = 6;
 const FIRST_WAIT: Duration = Duration::from_millis(5);
 
 /// What a verb does inside its transaction. It may be called again when the transaction failed because of others.
-pub(super) trait Body<T>: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T>> + Send + Sync + 'static {}
+pub(super) trait Body<T>:
+    for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T>> + Send + Sync + 'static
+{
+}
 
-impl<T, F> Body<T> for F where F: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T>> + Send + Sync + 'static {}
+impl<T, F> Body<T> for F where F: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T>> + Send + Sync + 'static
+{}
 
 enum Link<'c> {
     Postgres(&'c mut PgConnection),
@@ -164,7 +168,9 @@ impl Store {
         }
         let answer = database.transact(&database.pool, limits, &self.inner.book, &body).await;
         answer.map_err(|error| match error {
-            StoreError::Contended(reason) => StoreError::Unreachable(format!("gave up after {ATTEMPTS} attempts: {reason}")),
+            StoreError::Contended(reason) => {
+                StoreError::Unreachable(format!("gave up after {ATTEMPTS} attempts: {reason}"))
+            }
             other => other,
         })
     }

@@ -8,18 +8,18 @@ use emponto::{
 };
 use uuid::Uuid;
 
-use super::house::{House, MINUTE, again, at, fence, finish, name};
+use super::house::{House, MINUTE, again, at, fence, finish, name, new_run};
 
-fn queue_of(house: &House, n: usize) -> Vec<NewRun> {
-    (0..n).map(|_| house.new_run("mail", 0)).collect()
+fn queue_of(n: usize) -> Vec<NewRun> {
+    (0..n).map(|_| new_run("mail", 0)).collect()
 }
 
 both! {
     async fn runs_come_by_priority_then_due_instant_then_age(house: House) {
         let mut house = house;
         house.deploy(MINUTE, 0).await;
-        let urgent = NewRun { priority: Some(5), ..house.new_run("mail", 3) };
-        let runs = [house.new_run("mail", 2), house.new_run("mail", 1), urgent, house.new_run("mail", 1)];
+        let urgent = NewRun { priority: Some(5), ..new_run("mail", 3) };
+        let runs = [new_run("mail", 2), new_run("mail", 1), urgent, new_run("mail", 1)];
         let enqueued = house.store.enqueue_many(&runs, at(3)).await.unwrap();
 
         let claimed = house.claim(10, 10).await;
@@ -33,7 +33,7 @@ both! {
     async fn a_claim_takes_no_more_than_the_free_slots(house: House) {
         let mut house = house;
         house.deploy(MINUTE, 0).await;
-        house.store.enqueue_many(&queue_of(&house, 10), at(0)).await.unwrap();
+        house.store.enqueue_many(&queue_of(10), at(0)).await.unwrap();
 
         let sizes = [house.claim(1, 4).await.len(), house.claim(1, 0).await.len(), house.claim(1, 100).await.len()];
 
@@ -43,7 +43,7 @@ both! {
     async fn no_run_starts_before_it_is_due(house: House) {
         let mut house = house;
         house.deploy(MINUTE, 0).await;
-        house.store.enqueue(&house.new_run("mail", 60), at(0)).await.unwrap();
+        house.store.enqueue(&new_run("mail", 60), at(0)).await.unwrap();
 
         house.store.promote(at(59)).await.unwrap();
         let early = house.claim(59, 1).await.len();
@@ -55,7 +55,7 @@ both! {
     async fn claimants_share_without_overlap(house: House) {
         let mut house = house;
         house.deploy(MINUTE, 0).await;
-        house.store.enqueue_many(&queue_of(&house, 300), at(0)).await.unwrap();
+        house.store.enqueue_many(&queue_of(300), at(0)).await.unwrap();
         let other = house.ledger.again().await;
 
         let mut seen = HashSet::new();
@@ -73,7 +73,7 @@ both! {
     async fn a_job_runs_at_most_concurrency_at_once_over_all_replicas(house: House) {
         let mut house = house;
         house.deploy("[jobs.mail]\nconcurrency = 3\nrun.noop = {}\n", 0).await;
-        house.store.enqueue_many(&queue_of(&house, 30), at(0)).await.unwrap();
+        house.store.enqueue_many(&queue_of(30), at(0)).await.unwrap();
         let other = house.ledger.again().await;
 
         let mut running = 0;
@@ -91,7 +91,7 @@ both! {
         let mut house = house;
         house.deploy(MINUTE, 30).await;
         house.plan(60).await;
-        house.store.enqueue(&house.new_run("tick", 60), at(60)).await.unwrap();
+        house.store.enqueue(&new_run("tick", 60), at(60)).await.unwrap();
 
         let first = house.claim(61, 10).await;
         let second = house.claim(62, 10).await.len();
@@ -117,7 +117,7 @@ both! {
     async fn paused_and_retired_jobs_are_not_claimed(house: House) {
         let mut house = house;
         house.deploy(MINUTE, 0).await;
-        house.store.enqueue(&house.new_run("mail", 0), at(0)).await.unwrap();
+        house.store.enqueue(&new_run("mail", 0), at(0)).await.unwrap();
         let request = house.claim_request(5, 1);
 
         house.store.pause(&name("mail"), "by hand", Some(at(100)), at(1)).await.unwrap();
@@ -134,7 +134,7 @@ both! {
     async fn another_work_than_the_active_one_is_not_claimed(house: House) {
         let mut house = house;
         house.deploy(MINUTE, 0).await;
-        house.store.enqueue(&house.new_run("mail", 0), at(0)).await.unwrap();
+        house.store.enqueue(&new_run("mail", 0), at(0)).await.unwrap();
         let old = house.claim_request(5, 1);
         house.deploy("[jobs.mail]\npriority = 3\nrun.noop = {}\n", 1).await;
 
@@ -146,7 +146,7 @@ both! {
         let mut house = house;
         house.deploy(MINUTE, 30).await;
         house.plan(60).await;
-        house.store.enqueue(&house.new_run("mail", 60), at(60)).await.unwrap();
+        house.store.enqueue(&new_run("mail", 60), at(60)).await.unwrap();
         let request = ClaimRequest { jobs: Arc::new(house.scheduled()), ..house.claim_request(61, 10) };
 
         let claimed = house.store.claim(&request).await.unwrap();
@@ -160,11 +160,11 @@ both! {
         house.deploy(MINUTE, 0).await;
         let dead = ReplicaId(Uuid::now_v7());
         house.register(dead, 0).await;
-        house.store.enqueue_many(&queue_of(&house, 2), at(0)).await.unwrap();
+        house.store.enqueue_many(&queue_of(2), at(0)).await.unwrap();
         let request = ClaimRequest { replica: dead, ..house.claim_request(1, 2) };
         house.store.claim(&request).await.unwrap();
         house.store.free_lost(house.replica, at(40)).await.unwrap();
-        house.store.enqueue(&house.new_run("mail", 0), at(41)).await.unwrap();
+        house.store.enqueue(&new_run("mail", 0), at(41)).await.unwrap();
 
         let innocent = house.claim(42, 10).await;
         let suspects = ClaimRequest { suspects: true, fence: fence(), ..house.claim_request(42, 10) };
@@ -177,7 +177,7 @@ both! {
     async fn the_lag_of_a_retried_run_is_that_of_its_first_start(house: House) {
         let mut house = house;
         house.deploy(MINUTE, 0).await;
-        house.store.enqueue(&house.new_run("mail", 0), at(0)).await.unwrap();
+        house.store.enqueue(&new_run("mail", 0), at(0)).await.unwrap();
         let (lease, _) = house.claim_one(2).await;
         house.settle(lease, again(10), 5).await;
         house.store.promote(at(10)).await.unwrap();

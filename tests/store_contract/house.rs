@@ -10,7 +10,9 @@ use emponto::{
         settle::{Next, Settlement},
     },
     job_table::{Environment, JobTable, parse},
-    store::{ActivateRequest, Activation, ClaimRequest, NewRun, PlanRequest, Planned, Replica, RunFilter, Settled, Store},
+    store::{
+        ActivateRequest, Activation, ClaimRequest, NewRun, PlanRequest, Planned, Replica, RunFilter, Settled, Store,
+    },
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -86,6 +88,20 @@ pub fn again(seconds: i64) -> Settlement {
         next: Next::Again { at: at(seconds), reason: None },
         error: Some("it failed".into()),
         ..finish(Outcome::Success)
+    }
+}
+
+pub fn new_run(job: &str, seconds: i64) -> NewRun {
+    NewRun {
+        job: name(job),
+        trigger: Trigger::Enqueue,
+        payload: json!({ "n": 1 }),
+        due_at: at(seconds),
+        priority: None,
+        key: None,
+        dedupe_key: None,
+        max_attempts: None,
+        retry_of: None,
     }
 }
 
@@ -171,20 +187,6 @@ impl House {
         settled.remove(0)
     }
 
-    pub fn new_run(&self, job: &str, seconds: i64) -> NewRun {
-        NewRun {
-            job: name(job),
-            trigger: Trigger::Enqueue,
-            payload: json!({ "n": 1 }),
-            due_at: at(seconds),
-            priority: None,
-            key: None,
-            dedupe_key: None,
-            max_attempts: None,
-            retry_of: None,
-        }
-    }
-
     pub async fn register(&self, replica: ReplicaId, seconds: i64) {
         let replica = Replica {
             id: replica,
@@ -208,7 +210,8 @@ impl House {
 
     /// Rows of a job as text: first and last instant in seconds, count, trigger, state or outcome, reason, attempt.
     pub async fn rows(&self, job: &str) -> Vec<String> {
-        let seconds = |instant: Option<DateTime<Utc>>| instant.map_or(Value::Null, |at_| json!((at_ - at(0)).num_seconds()));
+        let seconds =
+            |instant: Option<DateTime<Utc>>| instant.map_or(Value::Null, |at_| json!((at_ - at(0)).num_seconds()));
         let line = |run: Run| {
             let state = run.outcome.map_or(run.state.word(), Outcome::word);
             let reason = run.reason.map_or("-", Reason::word);

@@ -6,13 +6,13 @@ use emponto::{
 };
 use uuid::Uuid;
 
-use super::house::{House, MINUTE, at, fence, finish};
+use super::house::{House, MINUTE, at, fence, finish, new_run};
 
 /// A replica that lives until 30 and holds so many runs of the queue.
 async fn holder(house: &mut House, runs: usize) -> (ReplicaId, Vec<Run>) {
     let replica = ReplicaId(Uuid::now_v7());
     house.register(replica, 0).await;
-    let new: Vec<_> = (0..runs).map(|_| house.new_run("mail", 0)).collect();
+    let new: Vec<_> = (0..runs).map(|_| new_run("mail", 0)).collect();
     house.store.enqueue_many(&new, at(0)).await.unwrap();
     let request = ClaimRequest { replica, fence: fence(), ..house.claim_request(1, 100) };
     let claimed = house.store.claim(&request).await.unwrap();
@@ -91,7 +91,7 @@ both! {
         house.deploy(MINUTE, 0).await;
         let (replica, _) = holder(&mut house, 0).await;
         house.store.free_lost(house.replica, at(31)).await.unwrap();
-        house.store.enqueue(&house.new_run("mail", 0), at(0)).await.unwrap();
+        house.store.enqueue(&new_run("mail", 0), at(0)).await.unwrap();
         let request = ClaimRequest { replica, fence: fence(), ..house.claim_request(29, 1) };
         house.store.claim(&request).await.unwrap();
 
@@ -171,7 +171,7 @@ both! {
     async fn giving_back_spends_no_attempt(house: House) {
         let mut house = house;
         house.deploy(MINUTE, 0).await;
-        house.store.enqueue(&house.new_run("mail", 0), at(0)).await.unwrap();
+        house.store.enqueue(&new_run("mail", 0), at(0)).await.unwrap();
         let (lease, run) = house.claim_one(1).await;
 
         house.store.give_back(&[(run.id, fence())], at(2)).await.unwrap();

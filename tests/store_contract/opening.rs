@@ -36,7 +36,8 @@ both! {
 #[tokio::test]
 async fn urls_that_cannot_work_are_settings_not_outages() {
     let mut config = DatabaseConfig::sqlite_for_tests("unused.db");
-    for url in ["mysql://db/app", "sqlite::memory:", "sqlite://x.db?cache=shared", "postgres://db:99999/app", "nothing"] {
+    for url in ["mysql://db/app", "sqlite::memory:", "sqlite://x.db?cache=shared", "postgres://db:99999/app", "nothing"]
+    {
         config.url = url.into();
         assert!(matches!(refusal(&config).await, StoreError::Config(_)), "{url}");
     }

@@ -12,13 +12,13 @@ use emponto::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::house::{House, MINUTE, at, finish, name};
+use super::house::{House, MINUTE, at, finish, name, new_run};
 
 both! {
     async fn an_enqueued_run_knows_its_jobs_rules(house: House) {
         let mut house = house;
         house.deploy("[jobs.mail]\npriority = 4\nretry = { max_attempts = 7 }\nrun.noop = {}\n", 0).await;
-        let new = NewRun { key: Some("k".into()), trigger: Trigger::Manual, ..house.new_run("mail", 5) };
+        let new = NewRun { key: Some("k".into()), trigger: Trigger::Manual, ..new_run("mail", 5) };
 
         let id = house.store.enqueue(&new, at(1)).await.unwrap();
 
@@ -31,7 +31,7 @@ both! {
     async fn one_unfinished_run_per_dedupe_key(house: House) {
         let mut house = house;
         house.deploy(MINUTE, 0).await;
-        let new = NewRun { dedupe_key: Some("company-7".into()), ..house.new_run("mail", 0) };
+        let new = NewRun { dedupe_key: Some("company-7".into()), ..new_run("mail", 0) };
 
         let both = house.store.enqueue_many(&[new.clone(), new.clone()], at(0)).await.unwrap();
         let (lease, _) = house.claim_one(1).await;
@@ -48,7 +48,7 @@ both! {
         let mut house = house;
         house.deploy(MINUTE, 0).await;
 
-        let refused = house.store.enqueue_many(&[house.new_run("mail", 0), house.new_run("nobody", 0)], at(0)).await;
+        let refused = house.store.enqueue_many(&[new_run("mail", 0), new_run("nobody", 0)], at(0)).await;
 
         assert!(matches!(&refused, Err(StoreError::NotFound(text)) if text.contains("nobody")), "{refused:?}");
         assert!(house.runs("mail").await.is_empty(), "all or none");
@@ -57,7 +57,7 @@ both! {
     async fn a_payload_that_cannot_be_stored_is_refused(house: House) {
         let mut house = house;
         house.deploy(MINUTE, 0).await;
-        let new = NewRun { payload: json!(["a\0b"]), ..house.new_run("mail", 0) };
+        let new = NewRun { payload: json!(["a\0b"]), ..new_run("mail", 0) };
 
         let refused = house.store.enqueue(&new, at(0)).await;
 
@@ -67,8 +67,8 @@ both! {
     async fn what_waits_is_cancelled_at_once_and_what_runs_is_asked(house: House) {
         let mut house = house;
         house.deploy(MINUTE, 0).await;
-        let waiting = house.store.enqueue(&house.new_run("mail", 60), at(0)).await.unwrap();
-        let running = house.store.enqueue(&house.new_run("mail", 0), at(0)).await.unwrap();
+        let waiting = house.store.enqueue(&new_run("mail", 60), at(0)).await.unwrap();
+        let running = house.store.enqueue(&new_run("mail", 0), at(0)).await.unwrap();
         let (_lease, _) = house.claim_one(1).await;
 
         let states = [
@@ -88,7 +88,7 @@ both! {
     async fn runs_of_a_removed_job_end_after_an_hour_of_absence(house: House) {
         let mut house = house;
         house.deploy(MINUTE, 0).await;
-        house.store.enqueue(&house.new_run("mail", 0), at(0)).await.unwrap();
+        house.store.enqueue(&new_run("mail", 0), at(0)).await.unwrap();
         house.deploy("[jobs.tick]\nevery = \"1min\"\nrun.noop = {}\n", 10).await;
 
         let early = house.store.cancel_removed(at(3_609)).await.unwrap();

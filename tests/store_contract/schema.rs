@@ -55,7 +55,8 @@ async fn indexes_have_the_same_names_and_columns() {
     let mut server = postgres.ledger.database.as_ref().unwrap().connect().await;
 
     let in_file = "select substr(name, 9) from sqlite_master where type = 'index' and sql is not null";
-    let in_server = "select indexname::text from pg_indexes where schemaname = 'workers' and indexname not like '%pkey'";
+    let in_server =
+        "select indexname::text from pg_indexes where schemaname = 'workers' and indexname not like '%pkey'";
     let rows = sqlx::query(in_file).fetch_all(&mut file).await.unwrap();
     let file: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
     let rows = sqlx::query(in_server).fetch_all(&mut server).await.unwrap();
@@ -126,7 +127,10 @@ async fn a_teams_own_job_executions_is_left_alone() {
     assert_eq!(migrated.view, "workers.job_executions");
     let note: String = sqlx::query_scalar("select note from public.job_executions").fetch_one(&mut own).await.unwrap();
     assert_eq!(note, "ours");
-    sqlx::query("select id, job_name, status, items_processed from workers.job_executions").execute(&mut own).await.unwrap();
+    sqlx::query("select id, job_name, status, items_processed from workers.job_executions")
+        .execute(&mut own)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

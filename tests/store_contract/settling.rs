@@ -9,12 +9,12 @@ use emponto::{
 };
 use serde_json::json;
 
-use super::house::{House, MINUTE, again, at, finish, name};
+use super::house::{House, MINUTE, again, at, finish, name, new_run};
 
 /// Claims one run of the queue.
 async fn claimed(house: &mut House) -> (Lease, Run) {
     house.deploy(MINUTE, 0).await;
-    house.store.enqueue(&house.new_run("mail", 0), at(0)).await.unwrap();
+    house.store.enqueue(&new_run("mail", 0), at(0)).await.unwrap();
     house.claim_one(1).await
 }
 
@@ -113,7 +113,7 @@ both! {
     async fn one_result_that_cannot_be_stored_does_not_hold_up_the_batch(house: House) {
         let mut house = house;
         house.deploy(MINUTE, 0).await;
-        let runs: Vec<_> = (0..3).map(|_| house.new_run("mail", 0)).collect();
+        let runs: Vec<_> = (0..3).map(|_| new_run("mail", 0)).collect();
         house.store.enqueue_many(&runs, at(0)).await.unwrap();
         let mut claimed = house.claim(1, 3).await;
         let ids: Vec<_> = claimed.iter().map(|(_, run)| run.id).collect();
@@ -170,7 +170,7 @@ both! {
     async fn a_large_batch_is_settled_whole(house: House) {
         let mut house = house;
         house.deploy(MINUTE, 0).await;
-        let runs: Vec<_> = (0..1_500).map(|_| house.new_run("mail", 0)).collect();
+        let runs: Vec<_> = (0..1_500).map(|_| new_run("mail", 0)).collect();
         house.store.enqueue_many(&runs, at(0)).await.unwrap();
         let claimed = house.claim(1, 1_500).await;
         let batch: Vec<_> = claimed.into_iter().map(|(lease, _)| (lease, finish(Outcome::Success))).collect();

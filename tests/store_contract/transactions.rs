@@ -9,12 +9,12 @@ use emponto::{
 };
 use serde_json::json;
 
-use super::house::{House, MINUTE, at, finish};
+use super::house::{House, MINUTE, at, finish, new_run};
 
 async fn claimed(house: &mut House) -> (Lease, Run) {
     house.deploy(MINUTE, 0).await;
     run(house, "create table effects (id text)").await;
-    house.store.enqueue(&house.new_run("mail", 0), at(0)).await.unwrap();
+    house.store.enqueue(&new_run("mail", 0), at(0)).await.unwrap();
     house.claim_one(1).await
 }
 

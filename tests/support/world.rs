@@ -257,7 +257,9 @@ impl House {
         let planned = self.planner.tick(now).await.expect("planning works");
         self.launch(planned.started, scripts, now);
         self.cancel(now).await;
+        // What ends at once makes room at once.
         loop {
+            self.land(now).await;
             let claims = self.runner.tick(now).await.expect("claiming works");
             self.next_due = claims.next_due;
             if claims.claimed.is_empty() {

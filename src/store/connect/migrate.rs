@@ -157,7 +157,9 @@ fn status(current: i64) -> Result<MigrationStatus> {
 
 async fn migrate_postgres(connection: &mut PgConnection, book: &Book) -> Result<Vec<&'static str>> {
     let mut tx = connection
-        .begin_with("begin isolation level read committed; set local lock_timeout = 60000; set local statement_timeout = 0")
+        .begin_with(
+            "begin isolation level read committed; set local lock_timeout = 60000; set local statement_timeout = 0",
+        )
         .await?;
     // Of the transaction, not of the session: behind a pooler a session lock would stay with a stranger.
     let lock = trusted(format!("select pg_advisory_xact_lock(hashtextextended('{}.migrations', 0))", book.schema));
@@ -218,6 +220,7 @@ async fn view_of_sqlite(connection: &mut SqliteConnection) -> Result<String> {
 }
 
 async fn has_sqlite(connection: &mut SqliteConnection, name: &str) -> Result<bool> {
-    let found = sqlx::query("select 1 from sqlite_master where name = $1").bind(name).fetch_optional(connection).await?;
+    let found =
+        sqlx::query("select 1 from sqlite_master where name = $1").bind(name).fetch_optional(connection).await?;
     Ok(found.is_some())
 }

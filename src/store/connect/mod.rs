@@ -39,7 +39,7 @@ pub struct Described {
 }
 
 pub(super) enum Database {
-    Postgres(Postgres),
+    Postgres(Box<Postgres>),
     Sqlite(Sqlite),
 }
 
@@ -55,7 +55,7 @@ impl Store {
         }
         let book = Arc::new(Book::new(kind, &config.schema, statements()));
         let database = match kind {
-            Kind::Postgres => Database::Postgres(Postgres::open(config).await?),
+            Kind::Postgres => Database::Postgres(Box::new(Postgres::open(config).await?)),
             Kind::Sqlite => Database::Sqlite(Sqlite::open(config, Arc::clone(&book)).await?),
         };
         Ok(Self { inner: Arc::new(Inner { book, database }) })

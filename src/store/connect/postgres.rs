@@ -160,7 +160,7 @@ impl Postgres {
         loop {
             match self.app_pool.begin_with("begin isolation level read committed").await.map_err(StoreError::from) {
                 Err(StoreError::Unreachable(_)) if 0 < spare && !self.app_pool.is_closed() => spare -= 1,
-                answer => return Ok(answer?),
+                answer => return answer,
             }
         }
     }
@@ -212,7 +212,8 @@ fn options_of(text: &str, config: &DatabaseConfig) -> Result<(PgConnectOptions, 
         options = options.application_name(&config.application_name);
     }
     if pooled {
-        options = options.statement_cache_capacity(0);
+        // PgBouncer refuses start-up parameters it does not know, and we read no floating point numbers.
+        options = options.statement_cache_capacity(0).extra_float_digits(None);
     }
     Ok((options.disable_statement_logging(), pooled))
 }

@@ -134,7 +134,11 @@ fn place(config: &DatabaseConfig) -> Result<(PathBuf, SqliteSynchronous)> {
         other => return Err(StoreError::Config(format!("unknown option in the SQLite URL: {other:?}"))),
     };
     let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned();
-    Ok((std::path::absolute(config.data_dir.join(path)).map_err(|error| unusable(&config.data_dir, &error.to_string()))?, synchronous))
+    Ok((
+        std::path::absolute(config.data_dir.join(path))
+            .map_err(|error| unusable(&config.data_dir, &error.to_string()))?,
+        synchronous,
+    ))
 }
 
 /// SQLite opens what it may not write, and complains at the first write; we complain at once.
@@ -166,7 +170,9 @@ async fn refuse_old_version(connection: &mut SqliteConnection) -> Result<()> {
     connection.ping().await?;
     if version < OLDEST_VERSION {
         let (major, minor, patch) = OLDEST_VERSION;
-        return Err(StoreError::Config(format!("SQLite {text} is too old: {major}.{minor}.{patch} is the oldest we use")));
+        return Err(StoreError::Config(format!(
+            "SQLite {text} is too old: {major}.{minor}.{patch} is the oldest we use"
+        )));
     }
     Ok(())
 }

@@ -39,7 +39,13 @@ impl Store {
     ///
     /// # Errors
     /// `NotFound` when no active job table has the job.
-    pub async fn pause(&self, job: &JobName, reason: &str, until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<()> {
+    pub async fn pause(
+        &self,
+        job: &JobName,
+        reason: &str,
+        until: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
         let (name, reason) = (job.to_string(), reason.to_owned());
         let paused = self
             .write(QUICK, move |session| {

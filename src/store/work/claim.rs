@@ -26,15 +26,21 @@ macro_rules! streams {
     ($scan:literal, $crashes:literal) => {
         concat!(
             "with recursive busy(job) as (
-                select min(job) from {runs} where state = 'due'", $scan, "
+                select min(job) from {runs} where state = 'due'",
+            $scan,
+            "
                 union all
-                select (select min(r.job) from {runs} r where r.state = 'due'", $scan, " and r.job > busy.job)
+                select (select min(r.job) from {runs} r where r.state = 'due'",
+            $scan,
+            " and r.job > busy.job)
                 from busy where busy.job is not null
             ),
             heads(job, exclusive, work_hash, head) as (
                 select j.name, kind.exclusive, j.work_hash, (
                     select r.id from {runs} r
-                    where r.job = j.name and r.exclusive = kind.exclusive and r.state = 'due' and r.crashes ", $crashes, "
+                    where r.job = j.name and r.exclusive = kind.exclusive and r.state = 'due' and r.crashes ",
+            $crashes,
+            "
                     and r.due_at <= $1
                     order by r.priority desc, r.due_at, r.id
                     limit 1
@@ -81,7 +87,9 @@ macro_rules! claim {
                 from open o
                 cross join lateral (
                     select r.priority, r.due_at, r.id from {runs} r
-                    where r.job = o.job and r.exclusive = o.exclusive and r.state = 'due' and r.crashes ", $crashes, "
+                    where r.job = o.job and r.exclusive = o.exclusive and r.state = 'due' and r.crashes ",
+            $crashes,
+            "
                     and r.due_at <= $6
                     order by r.priority desc, r.due_at, r.id
                     limit case when o.exclusive then least(1, o.free) else o.free end
@@ -102,7 +110,9 @@ macro_rules! claim {
                 from quotas q
                 cross join lateral (
                     select r.id from {runs} r
-                    where r.job = q.job and r.exclusive = q.exclusive and r.state = 'due' and r.crashes ", $crashes, "
+                    where r.job = q.job and r.exclusive = q.exclusive and r.state = 'due' and r.crashes ",
+            $crashes,
+            "
                     and r.due_at <= $6
                     order by r.priority desc, r.due_at, r.id
                     limit q.quota
@@ -120,8 +130,7 @@ macro_rules! claim {
     };
 }
 
-const GIVEN: &[(&str, Of)] =
-    &[("job", Of::Text), ("exclusive", Of::Bool), ("most", Of::Int), ("work_hash", Of::Text)];
+const GIVEN: &[(&str, Of)] = &[("job", Of::Text), ("exclusive", Of::Bool), ("most", Of::Int), ("work_hash", Of::Text)];
 
 statements! {
     STREAMS = Sql::both(streams!("", "= 0"));
@@ -237,9 +246,7 @@ async fn claim_within(session: &mut Session<'_>, claim: Arc<Claim>) -> Result<Ve
 async fn claim_postgres(session: &mut Session<'_>, claim: &Claim) -> Result<Vec<Run>> {
     let locked = lock_scopes(session, &claim.streams).await?;
     let open = claim.streams.iter().filter(|stream| !stream.is_scoped() || locked.contains(&stream.job));
-    let given = open.map(|stream| {
-        params![&stream.job, stream.exclusive, stream.most, stream.work_hash.as_str()]
-    });
+    let given = open.map(|stream| params![&stream.job, stream.exclusive, stream.most, stream.work_hash.as_str()]);
     let request = &claim.request;
     let sql = if request.suspects { &CLAIM_SUSPECT } else { &CLAIM };
     let scalars = params![claim.limit(), request.now, request.replica, request.fence.0];
@@ -255,7 +262,8 @@ impl Stream {
 }
 
 async fn lock_scopes(session: &mut Session<'_>, streams: &[Stream]) -> Result<Vec<JobName>> {
-    let mut jobs: Vec<&JobName> = streams.iter().filter(|stream| stream.is_scoped()).map(|stream| &stream.job).collect();
+    let mut jobs: Vec<&JobName> =
+        streams.iter().filter(|stream| stream.is_scoped()).map(|stream| &stream.job).collect();
     jobs.sort();
     jobs.dedup();
     let mut locked = Vec::new();

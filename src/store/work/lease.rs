@@ -57,7 +57,12 @@ impl Store {
 
     /// Prolongs a lease and returns what runs in its name; `None` = it is gone or has expired, for ever. On PostgreSQL
     /// over a connection of its own, within 3 s.
-    pub async fn renew(&self, replica: ReplicaId, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<Option<Vec<Held>>> {
+    pub async fn renew(
+        &self,
+        replica: ReplicaId,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Option<Vec<Held>>> {
         match &self.inner.database {
             Database::Postgres(database) => {
                 let book = &self.inner.book;
@@ -95,7 +100,8 @@ async fn register(session: &mut Session<'_>, replica: Arc<Replica>) -> Result<()
         session.execute(&BURY, params![replica.id]).await?;
     }
     let (host, version) = (replica.host.as_str(), replica.version.as_str());
-    let values = params![replica.id, host, version, replica.table_hash.as_str(), replica.started_at, replica.lease_until];
+    let values =
+        params![replica.id, host, version, replica.table_hash.as_str(), replica.started_at, replica.lease_until];
     session.execute(&REGISTER, values).await?;
     Ok(())
 }

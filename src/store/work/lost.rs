@@ -108,7 +108,9 @@ struct Doomed {
 #[derive(Debug, PartialEq, Eq)]
 enum Fate {
     /// Runs again; `counted` = this death is held against it.
-    Again { counted: bool },
+    Again {
+        counted: bool,
+    },
     Ended(Outcome, Option<Reason>),
 }
 

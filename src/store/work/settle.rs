@@ -51,10 +51,22 @@ macro_rules! settle {
 }
 
 const GIVEN: &[(&str, Of)] = &[
-    ("id", Of::Uuid), ("lease", Of::Uuid), ("state", Of::Text), ("outcome", Of::Text), ("reason", Of::Text),
-    ("due_at", Of::Instant), ("unspent", Of::Int), ("items", Of::Int), ("items_failed", Of::Int),
-    ("items_left", Of::Int), ("response_code", Of::Int), ("result", Of::Json), ("error", Of::Text),
-    ("resume", Of::Json), ("noted", Of::Bool), ("pause", Of::Bool),
+    ("id", Of::Uuid),
+    ("lease", Of::Uuid),
+    ("state", Of::Text),
+    ("outcome", Of::Text),
+    ("reason", Of::Text),
+    ("due_at", Of::Instant),
+    ("unspent", Of::Int),
+    ("items", Of::Int),
+    ("items_failed", Of::Int),
+    ("items_left", Of::Int),
+    ("response_code", Of::Int),
+    ("result", Of::Json),
+    ("error", Of::Text),
+    ("resume", Of::Json),
+    ("noted", Of::Bool),
+    ("pause", Of::Bool),
 ];
 
 statements! {

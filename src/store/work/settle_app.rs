@@ -136,11 +136,8 @@ async fn look(session: &mut Session<'_>, item: Item, now: DateTime<Utc>) -> Resu
         return Ok(Settled::Applied);
     }
     let reason = Some(Reason::Interrupted);
-    let next = if at_most_once {
-        Next::Finish { outcome: Outcome::Unknown, reason }
-    } else {
-        Next::Again { at: now, reason }
-    };
+    let next =
+        if at_most_once { Next::Finish { outcome: Outcome::Unknown, reason } } else { Next::Again { at: now, reason } };
     let undone = Settlement { next, attempt_spent: at_most_once, delete: false, result: None, ..item.settlement };
     apply(session, Arc::new([Item { settlement: undone, ..item }]), now).await?;
     Ok(Settled::Undone)
