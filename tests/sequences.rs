@@ -5,9 +5,16 @@ mod support;
 use std::sync::Arc;
 
 use emponto::{
-    domain::run::Trigger,
-    engine::runner::Runner,
-    store::{AppConnection, NewRun, Store},
+    domain::{
+        run::{Outcome, Trigger},
+        settle::{Next, Settlement},
+    },
+    engine::{
+        runner::Runner,
+        running::Claimed,
+        settler::{self, Finished},
+    },
+    store::{AppConnection, Lane, NewRun, Store},
 };
 use serde_json::Value;
 use support::world::{World, name};
@@ -38,6 +45,24 @@ async fn enqueue(world: &World, job: &str) {
     world.store.enqueue(&run, world.now()).await.unwrap();
 }
 
+/// The end of an attempt that did well.
+fn finished(claimed: Claimed) -> Finished {
+    let settlement = Settlement {
+        next: Next::Finish { outcome: Outcome::Success, reason: None },
+        attempt_spent: true,
+        items: None,
+        items_failed: None,
+        left: None,
+        response_code: None,
+        result: None,
+        error: None,
+        resume: None,
+        pause_job: false,
+        delete: false,
+    };
+    Finished { lease: claimed.lease, settlement, run: Arc::new(claimed.run) }
+}
+
 #[tokio::test]
 async fn what_was_claimed_before_a_claim_failed_is_started_all_the_same() {
     let world = World::new(MINUTE_AND_MAIL, "2026-03-02 08:00").await;
@@ -54,4 +79,24 @@ async fn what_was_claimed_before_a_claim_failed_is_started_all_the_same() {
     let claims = Runner::new(Arc::clone(engine)).tick(world.now()).await.expect("one claim went well");
 
     assert_eq!(claims.claimed.iter().map(|claimed| claimed.run.job.as_str()).collect::<Vec<_>>(), ["probe"]);
+}
+
+/// The lease was lost, the run was freed and claimed again by the same process, and only then the old attempt ended.
+#[tokio::test]
+async fn the_end_of_a_lost_attempt_does_not_forget_the_new_one() {
+    let world = World::new(MINUTE_AND_MAIL, "2026-03-02 08:00").await;
+    enqueue(&world, "mail").await;
+    let engine = &world.house.as_ref().unwrap().engine;
+    let runner = Runner::new(Arc::clone(engine));
+    let old = runner.tick(world.now()).await.unwrap().claimed.remove(0);
+    world.store.free_all(world.now()).await.unwrap();
+    let new = runner.tick(world.now()).await.unwrap().claimed.remove(0);
+    assert_eq!(engine.running.count(Lane::Queue), 2);
+
+    settler::write(engine, vec![finished(old)]).await;
+
+    assert_eq!(engine.running.count(Lane::Queue), 1);
+    let held = world.store.renew(engine.running.replica(), world.now(), world.now()).await.unwrap().unwrap();
+    assert_eq!(held.iter().map(|held| (held.run, held.fence)).collect::<Vec<_>>(), [(new.run.id, new.lease.fence())]);
+    assert!(engine.running.compare(&held).is_empty(), "the new attempt would be put back while it runs");
 }

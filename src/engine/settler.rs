@@ -71,14 +71,14 @@ pub async fn write(engine: &Engine, batch: Vec<Finished>) {
         time::sleep(RETRY).await;
     };
     engine.database_answered();
-    for ((run, (_, settlement)), settled) in runs.iter().zip(&settlements).zip(&settled) {
+    for ((run, (lease, settlement)), settled) in runs.iter().zip(&settlements).zip(&settled) {
+        engine.running.leave(lease);
         note(engine, run, settlement, settled);
     }
 }
 
-/// Frees the slot, counts and logs an end: once, where it is settled.
+/// Counts and logs an end: once, where it is settled and its slot is free again.
 pub fn note(engine: &Engine, run: &Run, settlement: &Settlement, settled: &Settled) {
-    engine.running.leave(run.id);
     engine.wake.runner.notify_one();
     match settled {
         Settled::Late => {
