@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use emponto::{
     domain::{
@@ -99,4 +99,27 @@ async fn the_end_of_a_lost_attempt_does_not_forget_the_new_one() {
     let held = world.store.renew(engine.running.replica(), world.now(), world.now()).await.unwrap().unwrap();
     assert_eq!(held.iter().map(|held| (held.run, held.fence)).collect::<Vec<_>>(), [(new.run.id, new.lease.fence())]);
     assert!(engine.running.compare(&held).is_empty(), "the new attempt would be put back while it runs");
+}
+
+#[tokio::test]
+async fn an_end_that_the_database_refuses_holds_up_no_other() {
+    let world = World::new(MINUTE_AND_MAIL, "2026-03-02 08:00").await;
+    enqueue(&world, "mail").await;
+    enqueue(&world, "probe").await;
+    let engine = &world.house.as_ref().unwrap().engine;
+    let claimed = Runner::new(Arc::clone(engine)).tick(world.now()).await.unwrap().claimed;
+    assert_eq!(claimed.len(), 2);
+    execute(
+        &world.store,
+        "create trigger refuse before update on workers_runs when new.job = 'mail' and new.state = 'finished' \
+        begin select raise(abort, 'not this one'); end",
+    )
+    .await;
+
+    let written = settler::write(engine, claimed.into_iter().map(finished).collect());
+    tokio::time::timeout(Duration::from_secs(5), written).await.expect("the settler goes on");
+
+    assert_eq!(world.ledger().await, "mail manual running\nprobe manual success\n");
+    // The refused end keeps its slot: its run may not be repeated.
+    assert_eq!((engine.running.count(Lane::Queue), engine.running.count(Lane::Scheduled)), (1, 0));
 }
