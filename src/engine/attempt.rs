@@ -38,7 +38,7 @@ async fn run(engine: Arc<Engine>, claimed: Claimed) {
     let Claimed { lease, run, live } = claimed;
     let Some(entry) = engine.table.jobs.get(&run.job) else {
         // The claim asks for jobs of this table only.
-        engine.running.leave(run.id);
+        engine.running.leave(&lease);
         return;
     };
     let run = Arc::new(run);
@@ -162,6 +162,7 @@ impl Attempt<'_> {
         match self.engine.store.settle_within(connection, &lease, &settlement, ended_at).await {
             Ok(settled) => {
                 self.engine.database_answered();
+                self.engine.running.leave(&lease);
                 settler::note(self.engine, &self.run, &settlement, &settled);
             }
             Err(error) => {
