@@ -1,22 +1,29 @@
 //! `start` and `run`: the daemon, whole or narrowed down to some jobs.
 
-use std::{collections::BTreeSet, io::IsTerminal as _, sync::Arc};
+use std::{collections::BTreeSet, io::IsTerminal as _, time::Duration};
 
 use clap::Args;
 use tracing::info;
 
 use super::{
     load::Loaded,
-    output::{Exit, Stop},
+    output::{Exit, Stop, line},
 };
 use crate::{
     clock::Clock,
     config::{Config, Mode},
-    domain::job::JobName,
+    domain::{
+        job::{Job, JobName},
+        run::Outcome,
+    },
     engine::Scope,
     logs::{self, Look},
     serve::{self, Goodbye, Options},
+    store::StoreError,
 };
+
+/// For the waits between the attempts of a run that somebody waits for.
+const WAIT_SLACK: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Default, PartialEq, Eq, Args)]
 pub struct StartArguments {
@@ -54,19 +61,44 @@ pub async fn start(loaded: Loaded, arguments: StartArguments) -> anyhow::Result<
     Ok(exit_of(serve::start(options).await?))
 }
 
-/// One job's worker alone: it listens nowhere, so it can stand beside a daemon.
+/// One job's worker alone: it listens nowhere, so it can stand beside a daemon. A daemon that holds the SQLite file does
+/// the one run of `--once` itself.
 pub async fn run(loaded: Loaded, arguments: RunArguments) -> anyhow::Result<Exit> {
-    let only = names(&loaded, vec![arguments.name])?;
+    let only = names(&loaded, vec![arguments.name.clone()])?;
     log(&loaded.config)?;
     info!(component = "scheduler", "Process starting");
     let scope = Scope { only, ..Scope::default() };
-    let options = Options { listen: None, ..Options::new(&loaded.config, loaded.table, scope) };
-    Ok(exit_of(serve::start(options).await?))
+    let job = loaded.table.job(&JobName::from_store(&arguments.name)).filter(|_| arguments.once).cloned();
+    let once = job.as_ref().map(|job| job.name.clone());
+    let options = Options { listen: None, once, ..Options::new(&loaded.config, loaded.table, scope) };
+    let Some(job) = job else { return Ok(exit_of(serve::start(options).await?)) };
+    let longest = job.policy.timeout * job.policy.retry.max_attempts + WAIT_SLACK;
+    let Ok(ended) = tokio::time::timeout(longest, run_once(options, &job)).await else {
+        return Err(Stop::new(Exit::TooLong, format!("no end after {} s", longest.as_secs())).into());
+    };
+    let ended = ended?;
+    if let Goodbye::Ran(outcome) = &ended {
+        line(outcome.word())?;
+    }
+    Ok(exit_of(ended))
+}
+
+async fn run_once(options: Options, job: &Job) -> anyhow::Result<Goodbye> {
+    let database = options.database.clone();
+    match serve::start(options).await {
+        Err(error) if matches!(error.downcast_ref(), Some(StoreError::Locked(_))) => {
+            let outcome = serve::once_elsewhere(&database, job, Clock::system().now()).await?;
+            Ok(Goodbye::Ran(outcome))
+        }
+        ended => ended,
+    }
 }
 
 fn exit_of(goodbye: Goodbye) -> Exit {
     match goodbye {
         Goodbye::Drained | Goodbye::Forced => Exit::Ok,
+        Goodbye::Ran(outcome) if outcome.is_failure() || outcome == Outcome::Cancelled => Exit::Failed,
+        Goodbye::Ran(_) => Exit::Ok,
         Goodbye::Fatal(_) => Exit::Failed,
     }
 }

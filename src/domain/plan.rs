@@ -30,7 +30,8 @@ pub struct Standing {
     pub running: bool,
     /// Some run with trigger `schedule` is waiting, due or running.
     pub unfinished: bool,
-    /// Some run with trigger `schedule` or `catch_up` has never started (attempt 0) and is waiting or due.
+    /// Some run with trigger `schedule` or `catch_up` has never started (attempt 0) and is waiting or due; rows of a
+    /// backlog (`BACKLOG_PRIORITY`) do not count.
     pub unstarted: bool,
     /// The row with the newest `scheduled_for`.
     pub newest: Option<Newest>,
@@ -243,8 +244,10 @@ impl Owed<'_> {
     /// `overlap = "queue"`: one may wait, and the next ones fold into it while nothing came between.
     fn queue_up(&self, draft: &mut Draft, span: Span) {
         let row = NewRow::new(span, self.run(span.last));
+        // A row of a backlog keeps its one instant.
+        let folds = |tail: &Newest| tail.trigger == Trigger::Schedule || self.job.policy.catch_up == CatchUp::Latest;
         let tail = draft.newest.as_ref().filter(|tail| {
-            draft.rows.is_empty() && tail.waits_unstarted() && span.last - tail.covers_from <= FOLD_SPAN
+            draft.rows.is_empty() && tail.waits_unstarted() && folds(tail) && span.last - tail.covers_from <= FOLD_SPAN
         });
         if let Some(tail) = tail {
             draft.fold = Some(Fold { id: tail.id, from: tail.scheduled_for, row });

@@ -81,26 +81,31 @@ async fn plan_once(engine: &Arc<Engine>, planner: &mut Planner) -> Duration {
 pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
     let runner = Runner::new(Arc::clone(&engine));
     while !stop.is_cancelled() {
-        let mut sleep = POLL + POLL_SPREAD.mul_f64(fastrand::f64());
-        let now = engine.clock.now();
-        if !engine.running.is_expired(engine.clock.boot()) {
-            match runner.tick(now).await {
-                Ok(claims) => {
-                    engine.database_answered();
-                    let full_pass = !claims.claimed.is_empty();
-                    claims.claimed.into_iter().for_each(|claimed| attempt::start(&engine, claimed));
-                    sleep = if full_pass { Duration::ZERO } else { sleep.min(until(claims.next_due, engine.clock.now())) };
-                }
-                Err(error) => {
-                    failed(&engine, &error);
-                    sleep = FAILED_SLEEP;
-                }
-            }
-        }
+        let sleep = claim(&engine, &runner).await;
         tokio::select! {
             () = stop.cancelled() => {}
             () = engine.wake.runner.notified() => {}
             () = time::sleep(sleep) => {}
+        }
+    }
+}
+
+/// One claiming tick; how long there is nothing to do afterwards.
+async fn claim(engine: &Arc<Engine>, runner: &Runner) -> Duration {
+    let sleep = POLL + POLL_SPREAD.mul_f64(fastrand::f64());
+    if engine.running.is_expired(engine.clock.boot()) {
+        return sleep;
+    }
+    match runner.tick(engine.clock.now()).await {
+        Ok(claims) => {
+            engine.database_answered();
+            let full_pass = !claims.claimed.is_empty();
+            claims.claimed.into_iter().for_each(|claimed| attempt::start(engine, claimed));
+            if full_pass { Duration::ZERO } else { sleep.min(until(claims.next_due, engine.clock.now())) }
+        }
+        Err(error) => {
+            failed(engine, &error);
+            FAILED_SLEEP
         }
     }
 }

@@ -29,11 +29,12 @@ impl Runner {
     pub async fn tick(&self, now: DateTime<Utc>) -> Result<Claims> {
         let mut claims = Claims { next_due: self.engine.store.promote(now).await?, ..Claims::default() };
         for lane in [Lane::Scheduled, Lane::Queue] {
-            claims.claimed.extend(self.claim(lane, false, now).await?);
             // A run that lost its process before is let in alone: should it do so again, it convicts no neighbour.
+            // It goes first, or the newer runs of its job would always be in its way.
             if !self.engine.running.has_suspect() {
                 claims.claimed.extend(self.claim(lane, true, now).await?);
             }
+            claims.claimed.extend(self.claim(lane, false, now).await?);
         }
         Ok(claims)
     }

@@ -171,7 +171,7 @@ impl Running {
             match inner.attempts.get(&row.run) {
                 Some(live) if live.fence == row.fence => {
                     if row.cancel_requested {
-                        live.stop(Ended::Cancelled(Reason::Operator));
+                        live.stop(Ended::Cancelled(row.cancel_reason.unwrap_or(Reason::Operator)));
                     }
                 }
                 _ if inner.claiming.contains(&row.fence) => {}

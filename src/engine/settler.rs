@@ -35,16 +35,24 @@ pub struct Finished {
 pub async fn run(engine: Arc<Engine>, finished: Arc<Mutex<mpsc::UnboundedReceiver<Finished>>>) {
     let mut finished = finished.lock().await;
     while let Some(first) = finished.recv().await {
-        let mut batch = vec![first];
-        let gathered_at = time::Instant::now() + GATHER;
-        while batch.len() < BATCH {
-            match time::timeout_at(gathered_at, finished.recv()).await {
-                Ok(Some(next)) => batch.push(next),
-                Ok(None) | Err(_) => break,
-            }
-        }
+        let batch = gather(first, &mut finished).await;
         write(&engine, batch).await;
     }
+}
+
+async fn gather(first: Finished, finished: &mut mpsc::UnboundedReceiver<Finished>) -> Vec<Finished> {
+    let mut batch = vec![first];
+    let mut window = std::pin::pin!(time::sleep(GATHER));
+    while batch.len() < BATCH {
+        let next = tokio::select! {
+            biased;
+            next = finished.recv() => next,
+            () = &mut window => None,
+        };
+        let Some(next) = next else { break };
+        batch.push(next);
+    }
+    batch
 }
 
 /// Writes a batch, however long the database stays away: the fence decides whether it still counts.

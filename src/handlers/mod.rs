@@ -52,6 +52,7 @@ macro_rules! handlers {
 
         /// What a job does: a handler and its settings.
         #[derive(Debug, Clone, PartialEq)]
+        #[expect(clippy::large_enum_variant, reason = "there is one per job, and it is shared, not moved")]
         pub enum Work {
             $($(#[$about])* $variant($name::Settings)),+
         }
@@ -125,8 +126,13 @@ handlers! {
     noop as Noop,
 }
 
-/// For a setting that a later release will know: it is refused, whatever its value.
-fn not_supported_yet<'de, D: Deserializer<'de>>(value: D) -> Result<(), D::Error> {
-    de::IgnoredAny::deserialize(value)?;
-    Err(de::Error::custom("not supported yet"))
+/// In the place of a setting that a later release will know: it is refused, whatever its value.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct NotSupportedYet;
+
+impl<'de> Deserialize<'de> for NotSupportedYet {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        de::IgnoredAny::deserialize(value)?;
+        Err(de::Error::custom("not supported yet"))
+    }
 }

@@ -98,7 +98,6 @@ struct Moments {
 
 /// Each statement looks at the whole table and names the state it leaves, so a second run at once changes nothing.
 async fn cool(tx: &mut AppTx, moments: Moments, cents_per_day: i64) -> Result<Report, Failure> {
-    statements::use_utc(tx).await?;
     let cooled = Change::Cool { cents_per_day }.apply(tx, moments.now).await?;
     let reactivated = Change::Reactivate.apply(tx, moments.now).await?;
     let churned = Change::Churn.apply(tx, moments.now - CHURNED_AFTER).await?;

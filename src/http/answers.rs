@@ -6,6 +6,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use chrono::SecondsFormat;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -30,6 +31,14 @@ pub async fn ready(State(state): State<HttpState>) -> Response {
         return answer(StatusCode::OK, &json!({ "status": "ready" }));
     }
     answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "not_ready", "reasons": reasons }))
+}
+
+/// `GET /health`: the verdict in one word, always 200.
+pub async fn health(State(state): State<HttpState>) -> Response {
+    let now = state.clock.now();
+    let status = assess(&state.jobs, &state.snapshot.load(), now).status;
+    let timestamp = now.to_rfc3339_opts(SecondsFormat::Millis, true);
+    answer(StatusCode::OK, &json!({ "status": status, "timestamp": timestamp, "service": "workers" }))
 }
 
 /// How `/health/workers` chooses its code.

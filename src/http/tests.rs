@@ -88,6 +88,8 @@ async fn health_metrics_and_probes_are_answered() {
     assert_eq!(house.get("/healthz").await, (200, r#"{"status":"ok"}"#.into()));
     assert_eq!(house.get("/livez").await, (200, r#"{"status":"ok"}"#.into()));
     assert_eq!(house.get("/readyz").await, (200, r#"{"status":"ready"}"#.into()));
+    let short = r#"{"service":"workers","status":"healthy","timestamp":"2026-11-18T13:30:10.000Z"}"#;
+    assert_eq!(house.get("/health").await, (200, short.into()));
     let (code, body) = house.get("/health/workers").await;
     assert_eq!(code, 200);
     assert!(

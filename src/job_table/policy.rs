@@ -35,16 +35,17 @@ pub fn period(schedule: &Schedule) -> Option<Duration> {
 /// Fills every key that the job leaves out from `[defaults]`; tables are filled key by key.
 pub fn inherit(job: &mut RawJob, defaults: &RawDefaults) {
     macro_rules! inherit {
-        ($($key:ident)+) => { $(if job.$key.is_none() { job.$key.clone_from(&defaults.$key); })+ };
+        ($($key:ident)+) => { $(job.$key = job.$key.take().or_else(|| defaults.$key.clone());)+ };
     }
     inherit!(timezone timeout slow_after overlap catch_up catch_up_within delivery critical stale_after enabled);
     inherit!(only_in when priority concurrency jitter tags owner runbook);
     macro_rules! inherit_table {
         ($($table:ident { $($key:ident)+ })+) => { $(
-            if let Some(default) = &defaults.$table {
-                let own = job.$table.get_or_insert_default();
-                $(if own.$key.is_none() { own.$key = default.$key.clone(); })+
-            }
+            job.$table = Some({
+                let (mut own, default) = (job.$table.take().unwrap_or_default(), defaults.$table.clone().unwrap_or_default());
+                $(own.$key = own.$key.take().or(default.$key);)+
+                own
+            });
         )+ };
     }
     inherit_table!(dst { gap repeat } retry { max_attempts backoff jitter } keep { done failed });

@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
-    sync::{Mutex, Notify, mpsc},
+    sync::{Mutex, mpsc},
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -13,12 +13,13 @@ use tracing::{error, info, warn};
 use super::{
     Goodbye, Options,
     activation::{activate, stay_active},
+    once,
     signals::Signals,
 };
 use crate::{
     domain::settle::Ended,
     engine::{
-        Engine, attempt::ABORT_GRACE, chores, chores::Chore, lease, lease::Keeper, loops, observe::Observer, settler,
+        Engine, attempt::ABORT_GRACE, chores::{self, Chore, Duty}, lease, lease::Keeper, loops, observe::Observer, settler,
         settler::Finished,
     },
     store::StoreError,
@@ -59,12 +60,15 @@ impl House {
         self.start_loops().await?;
         self.engine.status.change(|condition| condition.ready = true);
         self.observer.refresh(&self.engine);
+        let mut ran = None;
         tokio::select! {
+            outcome = once::here(&self.engine, options.once.as_ref()) => ran = Some(outcome?),
             () = signals.first.cancelled() => info!(component = "scheduler", "stopping: finishing what runs, starting nothing"),
             () = self.engine.wake.fatal.notified() => error!(component = "scheduler", "stopping: cannot go on"),
         }
         self.drain().await;
-        Ok(self.engine.status.get().fatal.map_or(Goodbye::Drained, Goodbye::Fatal))
+        let well = ran.map_or(Goodbye::Drained, Goodbye::Ran);
+        Ok(self.engine.status.get().fatal.map_or(well, Goodbye::Fatal))
     }
 
     /// Registers this replica, frees what a dead one left on SQLite, and activates the table.
@@ -109,16 +113,17 @@ impl House {
         self.start_chores().await
     }
 
+    #[expect(clippy::mem_forget, reason = "nothing depends on the ticker, so nobody waits for it to stop")]
     async fn start_chores(&self) -> anyhow::Result<()> {
-        let pokes: Vec<(Chore, Arc<Notify>)> = Chore::ALL.map(|chore| (chore, Arc::default())).into();
-        for (chore, poke) in pokes.clone() {
+        let duties = Chore::ALL.map(Duty::new);
+        for duty in duties.clone() {
             let (engine, observer, stop) = (Arc::clone(&self.engine), Arc::clone(&self.observer), self.stop.clone());
             self.supervise("chore", move || {
-                chores::supervise(Arc::clone(&engine), Arc::clone(&observer), (chore, Arc::clone(&poke)), stop.clone())
+                chores::supervise(Arc::clone(&engine), Arc::clone(&observer), duty.clone(), stop.clone())
             });
         }
-        let ticker = chores::start_ticker(&pokes).await.context("cannot start the ticker of the chores")?;
-        // Nothing depends on it, so nobody waits for it: it goes with the process.
+        let ticker = chores::start_ticker(&duties).await.context("cannot start the ticker of the chores")?;
+        // It goes with the process.
         std::mem::forget(ticker);
         Ok(())
     }

@@ -2,10 +2,12 @@
 
 mod options;
 mod banner;
+mod once;
 mod signals;
 mod opening;
 mod house;
 mod activation;
+mod statements;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,17 +18,24 @@ use uuid::Uuid;
 
 use crate::{
     clock::Clock,
-    domain::{health::Snapshot, run::ReplicaId},
+    domain::{
+        health::Snapshot,
+        job::JobName,
+        run::{Outcome, ReplicaId},
+    },
     engine::{Engine, Parts, Settings, observe::Observer},
     handlers::Tools,
     http::{self, Access, HttpState},
     job_table::JobTable,
+    logs,
     metrics::Metrics,
     store::DatabaseConfig,
 };
 
 pub use crate::http::ListenError;
+pub use once::once_elsewhere;
 pub use options::database;
+pub use statements::refused_statements;
 
 use house::House;
 use opening::{app_database, handlers_runtime, open};
@@ -42,6 +51,8 @@ pub struct Options {
     pub settings: Settings,
     /// `None` = no HTTP at all.
     pub listen: Option<SocketAddr>,
+    /// Run this job now, once, and end.
+    pub once: Option<JobName>,
     pub access: Arc<Access>,
     pub tools: Tools,
     /// The commit this binary was built from, or empty.
@@ -54,6 +65,8 @@ pub struct Options {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Goodbye {
     Drained,
+    /// The run that was asked for ended so.
+    Ran(Outcome),
     /// A second signal cut the draining short.
     Forced,
     /// Something could not be mended from inside.
@@ -65,6 +78,7 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
     let signals = Signals::listen()?;
     let clock = Clock::system();
     let replica = ReplicaId(Uuid::now_v7());
+    logs::name_replica(replica);
     let snapshot = Snapshot::starting(replica, options.settings.version.clone(), clock.now());
     let observer = Arc::new(Observer::new(Arc::new(ArcSwap::from_pointee(snapshot))));
     let jobs: Vec<_> = options.table.jobs.values().map(|entry| Arc::clone(&entry.job)).collect();

@@ -33,6 +33,7 @@ impl Options {
                 version: env!("CARGO_PKG_VERSION").into(),
             },
             listen: Some(config.listen),
+            once: None,
             access: Arc::new(access(config)),
             tools,
             revision: option_env!("WORKERS_REVISION").unwrap_or_default(),

@@ -12,7 +12,7 @@ use emponto::{
     handlers::{AppDatabase, AppTx, Context, Done, Ending, Scope, Targets, Tools, Work},
 };
 use serde_json::{Value, json};
-use sqlx::{Connection, PgPool, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{Connection, PgPool, SqliteConnection, postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
@@ -59,7 +59,10 @@ impl Home {
 
     pub async fn postgres() -> Self {
         let database = Database::new().await;
-        let pool = PgPool::connect(&database.url).await.expect("the test's database answers");
+        // A server in another zone must not move what handlers do.
+        let options: PgConnectOptions = database.url.parse().expect("the URL of the test's database");
+        let options = options.options([("timezone", "America/Sao_Paulo")]);
+        let pool = PgPool::connect_with(options).await.expect("the test's database answers");
         Self::Postgres { pool, _database: database }
     }
 

@@ -129,6 +129,17 @@ async fn an_expected_status_is_good_whatever_its_class() {
 }
 
 #[tokio::test]
+async fn work_that_was_only_accepted_is_not_called_done() {
+    let server = Server::answering(202, &[("location", "/jobs/1")], r#"{"status": "ok"}"#).await;
+    for settings in [json!({}), json!({ "expect": { "status": "2xx" } }), json!({ "judge": "status" })] {
+        let failure = call(get(&server.url, settings)).await.expect_err("accepted is not done");
+
+        assert_eq!(failure.kind, FailureKind::Permanent);
+        assert!(failure.message.ends_with("202 with a location: polling is not supported yet"), "{}", failure.message);
+    }
+}
+
+#[tokio::test]
 async fn a_failure_says_what_the_application_said() {
     for (body, said) in [
         (r#"{"error": "no such table"}"#, ": no such table"),

@@ -10,6 +10,7 @@ use emponto::{
     handlers::{Dialect, Done, Targets},
 };
 use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection};
 
 use crate::attempt::{Home, checked, commit, context, no_database, work};
 
@@ -138,6 +139,7 @@ async fn a_slow_statement_is_stopped_by_the_limit_of_its_run() {
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
+const LONG: &str = "with recursive n (i) as (select 1 union all select i + 1 from n where i < 300000) select cast(count(*) as text) from n";
 const ENDLESS: &str = "with recursive n (i) as (select 1 union all select i + 1 from n) select count(*) from n";
 
 #[tokio::test]
@@ -152,6 +154,33 @@ async fn nobody_holds_the_only_writer_of_sqlite_for_long() {
 }
 
 #[tokio::test]
+async fn the_writer_of_sqlite_is_given_back_without_a_watch() {
+    let home = Home::sqlite().await;
+    for _ in 0..2 {
+        run(&home, json!({ "text": "select 1" })).await.expect("a run");
+
+        // Long enough to be interrupted, if the run that is over could still do so.
+        assert_eq!(home.texts(LONG).await, ["300000"]);
+    }
+}
+
+#[tokio::test]
+async fn another_sqlite_is_waited_for_while_somebody_else_writes() {
+    let other = Home::sqlite().await;
+    other.execute("pragma journal_mode = wal; create table t (id integer)").await;
+    let mut somebody = SqliteConnection::connect(&other.url()).await.expect("the same file");
+    sqlx::raw_sql("begin immediate; insert into t values (1)").execute(&mut somebody).await.expect("somebody writes");
+    let text = "select count(*) from t; insert into t select count(*) from t";
+    let settings = json!({ "text": text, "database": other.url() });
+
+    let waiting = tokio::spawn(async move { commit(work("sql", settings).run(context(no_database())).await).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    sqlx::raw_sql("commit").execute(&mut somebody).await.expect("somebody is done");
+
+    assert_eq!(waiting.await.expect("no panic"), Ok(Report::items(1)));
+}
+
+#[tokio::test]
 async fn an_aborted_attempt_gives_the_writer_of_sqlite_back() {
     let home = Home::sqlite().await;
     let ctx = context(home.app());
@@ -161,11 +190,9 @@ async fn an_aborted_attempt_gives_the_writer_of_sqlite_back() {
     attempt.abort();
     let begun = Instant::now();
     // A long one: an interrupt that came too late would hit it.
-    let text =
-        "with recursive n (i) as (select 1 union all select i + 1 from n where i < 300000) select count(*) from n";
-    let next = run(&home, json!({ "text": text })).await;
+    let next = run(&home, json!({ "text": LONG })).await;
 
-    assert_eq!(next, Ok(Report::items(300_000)));
+    assert_eq!(next, Ok(Report::items(0)));
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }
 
@@ -209,11 +236,9 @@ async fn an_aborted_attempt_leaves_another_sqlite_usable() {
     attempt.abort();
     let mut ctx = context(no_database());
     ctx.tools = tools;
-    let text =
-        "with recursive n (i) as (select 1 union all select i + 1 from n where i < 300000) select count(*) from n";
-    let next = commit(work("sql", json!({ "text": text, "database": other.url() })).run(ctx).await).await;
+    let next = commit(work("sql", json!({ "text": LONG, "database": other.url() })).run(ctx).await).await;
 
-    assert_eq!(next, Ok(Report::items(300_000)));
+    assert_eq!(next, Ok(Report::items(0)));
 }
 
 #[tokio::test]

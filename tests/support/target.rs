@@ -1,4 +1,4 @@
-//! An HTTP server of one's own for jobs to call: answers at once, or hangs where it is told to.
+//! An HTTP server of one's own for jobs to call: answers at once, hangs under /hang, sends NUL bytes under /nul_raw and /nul_escaped.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -64,7 +64,12 @@ fn serve(stream: &TcpStream, calls: &Mutex<Vec<String>>) -> std::io::Result<()> 
         if path.starts_with("/hang") {
             thread::sleep(HANGS_FOR);
         }
-        let body = r#"{"status":"ok","processados":1}"#;
+        let body = match path.as_str() {
+            // Both ways a NUL can come: as it is, and escaped inside JSON.
+            "/nul_raw" => "a\0b",
+            "/nul_escaped" => r#"{"status":"ok","note":"a\u0000b"}"#,
+            _ => r#"{"status":"ok","processados":1}"#,
+        };
         let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json";
         write!(writer, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
     }

@@ -12,9 +12,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use emponto::{
     clock::Clock,
     domain::{
-        job::JobName,
+        job::{JobName, Overlap},
         ledger::{Account, reconcile},
-        run::{Report, ReplicaId, Run},
+        run::{ReplicaId, Report, Run},
         settle::{Ended, settle},
     },
     engine::{
@@ -178,7 +178,8 @@ impl World {
         for row in self.store.job_rows().await.expect("the jobs are readable") {
             let Some(until) = row.planned_until else { continue };
             let epochs = self.store.epochs(&row.name).await.expect("the epochs are readable");
-            let entries = self.store.ledger_entries(&row.name, row.first_seen, until).await.expect("the ledger is readable");
+            let entries =
+                self.store.ledger_entries(&row.name, row.first_seen, until).await.expect("the ledger is readable");
             let account = reconcile(&epochs, &entries, row.first_seen, until).expect("the schedules are readable");
             accounts.insert(row.name.to_string(), account);
         }
@@ -255,7 +256,10 @@ impl House {
         self.land(now).await;
         let planned = self.planner.tick(now).await.expect("planning works");
         self.launch(planned.started, scripts, now);
+        self.cancel(now).await;
+        // What ends at once makes room at once.
         loop {
+            self.land(now).await;
             let claims = self.runner.tick(now).await.expect("claiming works");
             self.next_due = claims.next_due;
             if claims.claimed.is_empty() {
@@ -268,6 +272,23 @@ impl House {
         next.unwrap_or(now + TimeDelta::days(1))
     }
 
+    /// What the renewal does in the daemon: brings cancel flags home. Asked only where a job may be replaced.
+    async fn cancel(&mut self, now: DateTime<Utc>) {
+        let replaces = |entry: &emponto::job_table::Entry| entry.job.policy.overlap == Overlap::Replace;
+        if self.in_flight.is_empty() || !self.engine.table.jobs.values().any(replaces) {
+            return;
+        }
+        let until = now + TimeDelta::days(365);
+        let held = self.engine.store.renew(self.engine.running.replica(), now, until).await.expect("renewing works");
+        let unknown = self.engine.running.compare(&held.expect("the replica lives"));
+        assert!(unknown.is_empty(), "runs that nobody knows: {unknown:?}");
+        for flight in self.in_flight.iter_mut().filter(|flight| flight.claimed.live.stop.is_cancelled()) {
+            flight.ends_at = now;
+            flight.ended = flight.claimed.live.cause();
+        }
+        self.land(now).await;
+    }
+
     fn launch(&mut self, claimed: Vec<Claimed>, scripts: &HashMap<String, Script>, now: DateTime<Utc>) {
         for claimed in claimed {
             let script = scripts.get(claimed.run.job.as_str());
@@ -278,10 +299,10 @@ impl House {
 
     async fn land(&mut self, now: DateTime<Utc>) {
         let flights = std::mem::take(&mut self.in_flight);
-        let (landed, flying) = flights.into_iter().partition(|flight| flight.ends_at <= now);
+        let (landed, flying): (Vec<_>, Vec<_>) = flights.into_iter().partition(|flight| flight.ends_at <= now);
         self.in_flight = flying;
         let mut batch = Vec::new();
-        for InFlight { claimed, ended, .. } in Vec::<InFlight>::from(landed) {
+        for InFlight { claimed, ended, .. } in landed {
             batch.push(self.judge(claimed, ended, now));
         }
         if !batch.is_empty() {
@@ -305,7 +326,9 @@ fn line(run: &Run) -> String {
     let clock = |at: DateTime<Utc>| at.format("%d %H:%M:%S").to_string();
     match (run.covers_from, run.scheduled_for) {
         (Some(from), Some(to)) if from == to => text.push_str(&clock(to)),
-        (Some(from), Some(to)) => write!(text, "{}..{} x{}", clock(from), clock(to), run.covers).expect("a string takes all"),
+        (Some(from), Some(to)) => {
+            write!(text, "{}..{} x{}", clock(from), clock(to), run.covers).expect("a string takes all")
+        }
         _ => text.push_str(run.trigger.word()),
     }
     write!(text, " {}", run.outcome.map_or(run.state.word(), |outcome| outcome.word())).expect("a string takes all");

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::books::Books;
 use crate::{
-    cli::output::{Column, Exit, Output, Stop, remark},
+    cli::output::{Column, Exit, Output, Stop, line, remark},
     domain::{
         job::Job,
         ledger::{Account, reconcile},
@@ -60,6 +60,9 @@ pub async fn ledger(books: &Books, arguments: &LedgerArguments, output: Output) 
         lines.push(Line { job: "total".into(), unexplained, account: total });
     }
     output.list(&lines, &COLUMNS)?;
+    if output == Output::Table {
+        line(&format!("\nunexplained {unexplained}"))?;
+    }
     Ok(if unexplained == 0 { Exit::Ok } else { Exit::Failed })
 }
 

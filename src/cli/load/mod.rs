@@ -12,6 +12,7 @@ use std::{
 use super::output::{Exit, Stop};
 use crate::{
     config::{Config, FileSettings, Flags, Surroundings},
+    domain::schedule::zone,
     job_table::{Code, Environment, JobTable, MAX_FILE_BYTES, Problem, TeamDefaults, parse, problem},
 };
 
@@ -83,6 +84,8 @@ fn load_within(flags: &Flags, surroundings: &Surroundings) -> Result<Loaded, Ref
     };
     let team = early.as_ref().map(team_defaults).unwrap_or_default();
     let environment = Environment { variables: surroundings.variables.clone(), team };
+    // Before the first zone is parsed: newer data of the system are believed over our own.
+    zone::choose(surroundings.zone_data.as_deref().and_then(zone::version_in));
     let table = read_table(&file, &environment);
     let settings = match (early, &table) {
         (Err(problems), _) => Err(problems),
@@ -108,13 +111,15 @@ fn team_defaults(config: &Config) -> TeamDefaults {
 /// Reads the table from a file. A file over the limit is not read into memory.
 fn read_table(file: &Path, environment: &Environment) -> Result<JobTable, Vec<Problem>> {
     let name = file.display().to_string();
-    let refuse = |code: Code, message: String| vec![Problem::of_file(code, &name, message)];
     let size = fs::metadata(file).map_or(0, |metadata| metadata.len());
-    if MAX_FILE_BYTES as u64 <= size.saturating_sub(1) {
+    if (MAX_FILE_BYTES as u64) < size {
         let message = format!("the file has {size} bytes, the limit is {MAX_FILE_BYTES}");
-        return Err(refuse(Code::TooLarge, message));
+        return Err(vec![Problem::of_file(Code::TooLarge, &name, message)]);
     }
-    let bytes = fs::read(file).map_err(|error| refuse(Code::Unreadable, format!("cannot read {name}: {error}")))?;
+    let bytes = fs::read(file).map_err(|error| {
+        let problem = Problem::of_file(Code::Unreadable, &name, format!("cannot read {name}: {error}"));
+        vec![problem.with_help("name the job table with --config or WORKERS_CONFIG")]
+    })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let line =
             1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();

@@ -61,8 +61,17 @@ pub fn assess(jobs: &[Arc<Job>], snapshot: &Snapshot, now: DateTime<Utc>) -> Hea
 
 /// Whether `/livez` says yes: the planner turns. Touches no database and no job.
 pub fn alive(snapshot: &Snapshot, now: DateTime<Utc>) -> bool {
-    let turned = snapshot.planner.last_turn.unwrap_or(snapshot.planner.started_at);
-    now - turned < PLANNER_PATIENCE
+    now - planner_seen(snapshot, now) < PLANNER_PATIENCE
+}
+
+/// When the planner was last known to work. It begins when the database is open: waiting for that is no stall.
+fn planner_seen(snapshot: &Snapshot, now: DateTime<Utc>) -> DateTime<Utc> {
+    let (planner, database) = (&snapshot.planner, &snapshot.database);
+    match planner.last_turn {
+        Some(turned) => turned,
+        None if database.migrated => planner.started_at.max(database.since),
+        None => now,
+    }
 }
 
 /// What keeps `/readyz` from saying yes; empty = ready. Neither leadership nor job success counts.
@@ -121,7 +130,7 @@ fn daemon_alerts(snapshot: &Snapshot, now: DateTime<Utc>) -> Vec<Alert> {
 }
 
 fn stalled(snapshot: &Snapshot, now: DateTime<Utc>) -> Option<Alert> {
-    let since = snapshot.planner.last_turn.unwrap_or(snapshot.planner.started_at);
+    let since = planner_seen(snapshot, now);
     let holds = !snapshot.planner.draining && !alive(snapshot, now);
     holds.then(|| Alert {
         name: AlertName::SchedulerStalled,

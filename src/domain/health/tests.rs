@@ -10,7 +10,7 @@ use super::*;
 use crate::domain::{
     job::{About, Backoff, CatchUp, Delivery, Job, JobName, Keep, Overlap, Policy, Retry},
     run::{Outcome, Reason, ReplicaId},
-    schedule::{Schedule, ScheduleSpec},
+    schedule::{Schedule, ScheduleSpec, Zone},
 };
 
 pub(crate) fn at(text: &str) -> DateTime<Utc> {
@@ -31,6 +31,7 @@ pub(crate) fn job(name: &str, text: &str) -> Job {
     Job {
         name: JobName::parse(name).unwrap(),
         schedule: Some(schedule(text)),
+        zone: Zone::utc(),
         handler: "http",
         disabled: None,
         gate: None,
@@ -249,9 +250,27 @@ fn the_planner_and_the_database_decide_over_the_whole() {
         ),
         (
             "never turned",
-            |s, ago| (s.planner.started_at, s.planner.last_turn) = (ago(60), None),
+            |s, ago| (s.planner.started_at, s.database.since, s.planner.last_turn) = (ago(60), ago(60), None),
             PlannerState::Stalled,
             Status::Critical,
+        ),
+        (
+            "waiting for a database since the start",
+            |s, ago| {
+                (s.planner.started_at, s.planner.last_turn) = (ago(600), None);
+                s.database = Database { up: false, since: ago(600), migrated: false, clock_skew_ms: None };
+            },
+            PlannerState::Starting,
+            Status::Critical,
+        ),
+        (
+            "just got its database",
+            |s, ago| {
+                (s.planner.started_at, s.planner.last_turn) = (ago(600), None);
+                s.database.since = ago(1);
+            },
+            PlannerState::Starting,
+            Status::Healthy,
         ),
         ("stalled", |s, ago| s.planner.last_turn = Some(ago(60)), PlannerState::Stalled, Status::Critical),
         ("draining", |s, _| s.planner.draining = true, PlannerState::Draining, Status::Healthy),

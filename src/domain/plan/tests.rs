@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::{
     job::{About, Backoff, Delivery, JobName, Keep, Policy, Retry},
-    schedule::Schedule,
+    schedule::{Schedule, Zone},
 };
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -43,6 +43,7 @@ fn job(every: &str, change: impl FnOnce(&mut Job)) -> Job {
     let mut job = Job {
         name: JobName::parse("probe").unwrap(),
         schedule: Some(Schedule::every(every, Duration::ZERO).unwrap()),
+        zone: Zone::utc(),
         handler: "noop",
         disabled: None,
         gate: None,

@@ -31,6 +31,10 @@ pub(super) fn ending(settings: &Settings, answer: &Answer, shown: &str) -> Resul
         ..Report::default()
     };
     let verdict = match &settings.expect.status {
+        // Accepted is not done, whatever is expected.
+        _ if answer.status == 202 && answer.has_location => {
+            Err(Failure::permanent(format!("{shown} answered 202 with a location: polling is not supported yet")))
+        }
         Some(statuses) if statuses.contain(answer.status) => Ok(()),
         Some(statuses) if is_good(answer.status) => {
             Err(Failure::retry(format!("{shown} answered {}, not {statuses}", answer.status)))
@@ -55,9 +59,6 @@ fn by_status(answer: &Answer, shown: &str) -> Result<(), Failure> {
     let message = format!("{shown} answered {}{said}", answer.status);
     let wait = answer.retry_after.map(|wait| wait.clamp(SHORTEST_SNOOZE, LONGEST_SNOOZE));
     Err(match (answer.status, wait) {
-        (202, _) if answer.has_location => {
-            Failure::permanent(format!("{shown} answered 202 with a location: polling is not supported yet"))
-        }
         (200..=299, _) => return Ok(()),
         // Asked to wait before it took the work: nothing was done.
         (429 | 503, Some(wait)) => Failure::snooze(wait, message).before_effect(),

@@ -20,7 +20,7 @@ pub use client::HttpClients;
 pub use expect::{Expect, Statuses};
 pub use target::{DEFAULT_TARGET, Target};
 
-use super::{Context, Done, Ending, Handler, Scope, not_supported_yet};
+use super::{Context, Done, Ending, Handler, NotSupportedYet, Scope};
 use crate::domain::{duration::Length, run::Failure};
 use call::{Address, Call, checked_headers};
 
@@ -30,6 +30,7 @@ const CONNECT_TIMEOUT: Length = Length(Duration::from_secs(5));
 /// Settings of `run.http`. Exactly one of `get`, `post`, `put`, `patch`, `delete` says where to.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::manual_non_exhaustive, reason = "`poll` is a key that is refused by name, not a marker")]
 pub struct Settings {
     /// A table under `[targets]`; `default` unless the call names a full URL.
     pub target: Option<String>,
@@ -59,9 +60,9 @@ pub struct Settings {
     pub items: Option<String>,
     /// `content` reads the answer; `status` trusts the status code.
     pub judge: Judge,
-    #[serde(deserialize_with = "not_supported_yet", skip_serializing)]
+    #[serde(skip_serializing)]
     #[schemars(skip)]
-    poll: (),
+    poll: NotSupportedYet,
 }
 
 /// What decides whether a call went well.

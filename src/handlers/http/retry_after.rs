@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 
 /// The wait that a header asks for: seconds, or an HTTP date measured from `now`. A date in the past is no wait at all;
 /// `None` = it is neither.
@@ -20,8 +20,10 @@ pub(super) fn http_date(text: &str) -> Option<DateTime<Utc>> {
     if let Ok(date) = DateTime::parse_from_rfc2822(text) {
         return Some(date.to_utc());
     }
-    let forms = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
-    forms.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok()).map(|date| date.and_utc())
+    // The two old forms name no offset that can be read, and mean UTC.
+    let text = format!("{text} +0000");
+    let forms = ["%A, %d-%b-%y %H:%M:%S GMT %z", "%a %b %e %H:%M:%S %Y %z"];
+    forms.iter().find_map(|form| DateTime::parse_from_str(&text, form).ok()).map(|date| date.to_utc())
 }
 
 #[cfg(test)]

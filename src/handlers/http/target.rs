@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::call::checked_headers;
-use crate::{domain::duration::Length, handlers::not_supported_yet};
+use crate::{domain::duration::Length, handlers::NotSupportedYet};
 
 /// The target of a job that names none.
 pub const DEFAULT_TARGET: &str = "default";
@@ -24,18 +24,18 @@ pub struct Target {
     pub timeout: Option<Length>,
     /// Bound of name look-up, connection and TLS, unless the job gives one; 5 s.
     pub connect_timeout: Option<Length>,
-    #[serde(deserialize_with = "not_supported_yet", skip_serializing)]
+    #[serde(skip_serializing)]
     #[schemars(skip)]
-    secret: (),
-    #[serde(deserialize_with = "not_supported_yet", skip_serializing)]
+    secret: NotSupportedYet,
+    #[serde(skip_serializing)]
     #[schemars(skip)]
-    rate: (),
-    #[serde(deserialize_with = "not_supported_yet", skip_serializing)]
+    rate: NotSupportedYet,
+    #[serde(skip_serializing)]
     #[schemars(skip)]
-    breaker: (),
-    #[serde(deserialize_with = "not_supported_yet", skip_serializing)]
+    breaker: NotSupportedYet,
+    #[serde(skip_serializing)]
     #[schemars(skip)]
-    network: (),
+    network: NotSupportedYet,
 }
 
 impl Target {

@@ -1,4 +1,5 @@
-//! What happens to leads, as one statement each, for both databases.
+//! What happens to leads, as one statement each, for both databases. A column of a team may be a `timestamp` without
+//! zone, which PostgreSQL reads in the zone of the session; the driver opens every session in UTC.
 
 use chrono::{DateTime, Utc};
 use sqlx::{Postgres, Sqlite, postgres::PgArguments, query::Query, sqlite::SqliteArguments};
@@ -160,11 +161,4 @@ impl Change {
             Self::ResetContacts => sqlx::query(RESET_CONTACTS_SQLITE).bind(instant_ms),
         }
     }
-}
-
-/// A team's column may be a `timestamp` without zone, which PostgreSQL reads in the zone of the session: here, in UTC.
-pub(super) async fn use_utc(tx: &mut AppTx) -> Result<(), Failure> {
-    let AppTx::Postgres(tx) = tx else { return Ok(()) };
-    sqlx::raw_sql("set local timezone = 'UTC'").execute(&mut **tx).await.map_err(|error| failure(&error))?;
-    Ok(())
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 statements! {
-    /// One snapshot of each job and of its rows that matter.
+    /// One snapshot of each job and of its rows that matter. A backlog (priority -11) that waits is nobody's overlap.
     READ = Sql::both(
         "select j.name, j.spec_hash, j.work_hash, j.epoch, j.planned_until, j.paused_at, j.paused_until, j.retired_at,
             exists (select 1 from {runs} r where r.job = j.name and r.state = 'running'),
@@ -31,7 +31,7 @@ statements! {
             exists (
                 select 1 from {runs} r
                 where r.job = j.name and r.trigger in ('schedule', 'catch_up') and r.state <> 'finished'
-                and r.scheduled_for is not null and r.state <> 'running' and r.attempt = 0
+                and r.scheduled_for is not null and r.state <> 'running' and r.attempt = 0 and r.priority > -11
             ),
             n.id, n.epoch, n.trigger, n.state, n.outcome, n.reason, n.attempt, n.scheduled_for, n.covers_from
         from {jobs} j
