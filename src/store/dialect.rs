@@ -60,7 +60,7 @@ impl Sql {
         Self { name: "", postgres: Some(text), sqlite: Some(text), given: &[] }
     }
 
-    /// Common ground over many rows: arrays on PostgreSQL, one execution per row on SQLite.
+    /// Common ground over many rows: an array per column on PostgreSQL, one JSON array of rows in `$1` on SQLite.
     pub(super) const fn bulk(given: &'static [(&'static str, Of)], text: &'static str) -> Self {
         Self { name: "", postgres: Some(text), sqlite: Some(text), given }
     }
@@ -211,8 +211,9 @@ impl Book {
                 format!("unnest({}) as given({})", arrays.join(", "), names.join(", "))
             }
             Kind::Sqlite => {
-                let values: Vec<String> = numbered.map(|(n, (name, _))| format!("${n} as given_{name}")).collect();
-                format!("(select {}) as given", values.join(", "))
+                let value = |(n, (name, _)): (usize, &(&str, Of))| format!("value ->> {} as given_{name}", n - 1);
+                let values: Vec<String> = numbered.map(value).collect();
+                format!("(select {} from json_each($1)) as given", values.join(", "))
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde_json::Value;
 use sqlx::{PgConnection, SqliteConnection};
 
 use super::{
@@ -137,18 +138,20 @@ impl<'c> Session<'c> {
     }
 
     /// Runs a bulk statement over the given rows, whose columns come before `params`; returns what it returned.
-    /// PostgreSQL: one statement. SQLite: one execution per row, which costs it nothing more.
     pub async fn bulk(&mut self, sql: &Sql, given: Vec<Vec<Param>>, params: Vec<Param>) -> Result<Vec<Row>> {
         if given.is_empty() {
             return Ok(Vec::new());
         }
         let Link::Postgres(connection) = &mut self.link else {
-            let mut rows = Vec::new();
-            for mut row in given {
-                row.extend(params.iter().cloned());
-                rows.extend(self.rows(sql, row).await?);
+            for row in &given {
+                refuse_nul(row)?;
             }
-            return Ok(rows);
+            let rows =
+                Value::Array(given.into_iter().map(|row| row.into_iter().map(Param::into_json).collect()).collect());
+            // The parameters keep the numbers that they have behind PostgreSQL's arrays.
+            let unused = (1..sql.given.len()).map(|_| Param::Text(None));
+            let all = std::iter::once(Param::Json(Some(rows))).chain(unused).chain(params).collect();
+            return self.rows(sql, all).await;
         };
         let mut query = sqlx::query(self.book.text(sql)).persistent(self.persistent);
         let mut given: Vec<_> = given.into_iter().map(Vec::into_iter).collect();

@@ -57,7 +57,9 @@ impl Store {
         let mut cancelled = 0;
         for _ in 0..MOST_BATCHES {
             let batch = self.write(QUICK, move |session| {
-                Box::pin(async move { session.execute(&END_REMOVED, params![now, now - ABSENCE, BATCH, now - LOOK_BACK]).await })
+                Box::pin(async move {
+                    session.execute(&END_REMOVED, params![now, now - ABSENCE, BATCH, now - LOOK_BACK]).await
+                })
             });
             let batch = batch.await?;
             cancelled += batch;

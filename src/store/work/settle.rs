@@ -94,7 +94,9 @@ statements! {
         )
         delete from {runs} where id = any(array(select locked_id from locked))
         returning id",
-        "delete from {runs} where id = $1 and lease = $2 and state = 'running' and scheduled_for is null
+        "delete from {runs}
+        where id in (select given_id from {given}) and (id, lease) in (select given_id, given_lease from {given})
+        and state = 'running' and scheduled_for is null
         returning id"
     )
     .given(&[("id", Of::Uuid), ("lease", Of::Uuid)]);
