@@ -156,7 +156,7 @@ async fn show(books: &Books, name: &str, output: Output) -> anyhow::Result<()> {
         ("next", firings.join("  ")),
         ("handler", job.handler.to_owned()),
         ("status", verdict.map(|verdict| verdict.status.to_string()).unwrap_or_default()),
-        ("paused", paused.clone().unwrap_or_default()),
+        ("paused", paused.unwrap_or_default()),
         ("disabled", job.disabled.clone().unwrap_or_default()),
         ("timeout", format!("{} s", policy.timeout.as_secs_f64())),
         ("attempts", policy.retry.max_attempts.to_string()),
