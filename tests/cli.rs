@@ -50,9 +50,10 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("not JSON ({error}): {text}"))
 }
 
-/// A daemon that has run the ticking job a few times.
+/// A daemon that has run the ticking job a few times, and whose health knows that its planner turns.
 fn busy() -> Daemon {
     let mut daemon = Setup::new(JOBS).start();
+    daemon.wait_for("a running planner", |daemon| daemon.get("/health/workers").json()["scheduler"] == "running");
     daemon.wait_for("three runs", |daemon| {
         3 <= json(&say(&daemon.setup, &["runs", "list", "-o", "json"], 0)).as_array().unwrap().len()
     });
