@@ -127,6 +127,10 @@ fn check_lets_a_database_that_is_there_read_the_sql_of_the_jobs() {
     say(&setup, &["migrate", "up"], 0);
     let refused = say(&setup, &["check"], 3);
     assert!(refused.contains("job `a`") && refused.contains("nowhere"), "{refused}");
+    setup.write_jobs(
+        "version = 1\n[jobs.a]\nevery = \"5min\"\nwhen = { sql = \"select open from gates\" }\nrun.noop = {}\n",
+    );
+    assert!(say(&setup, &["check"], 3).contains("gates"));
     setup.write_jobs(&sql("select count(*) from workers_runs where due_at < :now"));
     say(&setup, &["check"], 0);
 }
@@ -197,7 +201,7 @@ fn a_job_is_paused_and_resumed_beside_the_daemon() {
     assert!(!say(&daemon.setup, &["jobs", "show", "tick"], 0).contains("a look at it"));
 
     complain(&daemon.setup, &["jobs", "pause", "tock"], 7, "did you mean tick?");
-    complain(&daemon.setup, &["jobs", "rewind", "tick"], 8, "not ahead");
+    complain(&daemon.setup, &["jobs", "rewind", "tick"], 8, "is not ahead of the clock");
     let jobs = json(&say(&daemon.setup, &["jobs", "list", "-o", "json"], 0));
     assert_eq!(
         jobs.as_array().unwrap().iter().map(|job| job["job"].as_str().unwrap()).collect::<Vec<_>>(),
