@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use crate::{
-    domain::job::JobName,
+    domain::job::{Gate, JobName},
     handlers::Dialect,
     job_table::JobTable,
     store::{AppConnection, DatabaseConfig, Kind, Store, StoreError},
@@ -17,27 +17,32 @@ pub async fn refused_statements(
 ) -> Result<Vec<(JobName, String)>, StoreError> {
     let is_postgres = database.url.starts_with("postgres");
     let own = if is_postgres { Dialect::Postgres } else { Dialect::Sqlite };
-    let statements = |name: &JobName| table.jobs.get(name).map(|entry| entry.work.statements(own)).unwrap_or_default();
-    let of_ours: Vec<_> = table
-        .jobs
-        .keys()
-        .flat_map(|name| statements(name).into_iter().map(move |statement| (name, statement)))
-        .filter(|(_, statement)| statement.database.is_none())
-        .collect();
+    let of_ours = statements(table, own);
     if of_ours.is_empty() || !is_there(database) {
         return Ok(Vec::new());
     }
     let store = Store::open(database).await?;
     let mut refused = Vec::new();
-    for (name, statement) in of_ours {
-        if let Some(reason) = refusal(&store, statement.text).await? {
-            refused.push((
-                name.clone(),
-                format!("line {} of its SQL: the {} database says: {reason}", statement.line, kind(&store)),
-            ));
+    for (name, line, text) in of_ours {
+        if let Some(reason) = refusal(&store, text).await? {
+            let reason = format!("line {line} of its SQL: the {} database says: {reason}", kind(&store));
+            refused.push((name, reason));
         }
     }
     Ok(refused)
+}
+
+/// Statements and gates of all jobs: job, line in its own text, text.
+fn statements(table: &JobTable, own: Dialect) -> Vec<(JobName, u64, String)> {
+    let mut all = Vec::new();
+    for (name, entry) in &table.jobs {
+        let of_ours = entry.work.statements(own).into_iter().filter(|statement| statement.database.is_none());
+        all.extend(of_ours.map(|statement| (name.clone(), statement.line, statement.text)));
+        if let Some(Gate::Sql { text }) = &entry.job.gate {
+            all.push((name.clone(), 1, text.clone()));
+        }
+    }
+    all
 }
 
 /// A SQLite file that is not there yet has nothing to say, and must not be made by looking.
