@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
-    sync::{Mutex, Notify, mpsc},
+    sync::{Mutex, mpsc},
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     domain::settle::Ended,
     engine::{
-        Engine, attempt::ABORT_GRACE, chores, chores::Chore, lease, lease::Keeper, loops, observe::Observer, settler,
+        Engine, attempt::ABORT_GRACE, chores::{self, Chore, Duty}, lease, lease::Keeper, loops, observe::Observer, settler,
         settler::Finished,
     },
     store::StoreError,
@@ -115,14 +115,14 @@ impl House {
 
     #[expect(clippy::mem_forget, reason = "nothing depends on the ticker, so nobody waits for it to stop")]
     async fn start_chores(&self) -> anyhow::Result<()> {
-        let pokes: Vec<(Chore, Arc<Notify>)> = Chore::ALL.map(|chore| (chore, Arc::default())).into();
-        for (chore, poke) in pokes.clone() {
+        let duties = Chore::ALL.map(Duty::new);
+        for duty in duties.clone() {
             let (engine, observer, stop) = (Arc::clone(&self.engine), Arc::clone(&self.observer), self.stop.clone());
             self.supervise("chore", move || {
-                chores::supervise(Arc::clone(&engine), Arc::clone(&observer), (chore, Arc::clone(&poke)), stop.clone())
+                chores::supervise(Arc::clone(&engine), Arc::clone(&observer), duty.clone(), stop.clone())
             });
         }
-        let ticker = chores::start_ticker(&pokes).await.context("cannot start the ticker of the chores")?;
+        let ticker = chores::start_ticker(&duties).await.context("cannot start the ticker of the chores")?;
         // It goes with the process.
         std::mem::forget(ticker);
         Ok(())

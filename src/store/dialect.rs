@@ -145,6 +145,8 @@ impl Book {
     /// - `{in($1)}`: membership in a list bound as one parameter;
     /// - `{ms(a, b)}`: `a - b` in milliseconds;
     /// - `{noted(errors, attempt, at, error)}`: the list of earlier errors with one more, the oldest leave;
+    /// - `{still_running(state)}`: that it is, for rows found by id: PostgreSQL must not think of the indexes of what
+    ///   runs, which it believes to be empty, and go through all of that for each id;
     /// - `{instant($1)}`, `{text($1)}`: a parameter whose type PostgreSQL could not tell from its place;
     /// - `{hour(at)}`: the start of its hour.
     pub fn expand(&self, text: &str, given: &[(&str, Of)]) -> String {
@@ -181,6 +183,8 @@ impl Book {
                 format!("(extract(epoch from ({later} - {earlier})) * 1000)::bigint")
             }
             ("ms", [later, earlier]) => format!("({later} - {earlier})"),
+            ("still_running", [state]) if postgres => format!("{state} is not distinct from 'running'"),
+            ("still_running", [state]) => format!("{state} = 'running'"),
             ("instant", [value]) if postgres => format!("{value}::timestamptz"),
             ("text", [value]) if postgres => format!("{value}::text"),
             ("instant" | "text", [value]) => (*value).to_owned(),

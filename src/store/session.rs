@@ -21,21 +21,38 @@ pub(super) struct Limits {
     pub client: Duration,
 }
 
+/// Every statement of ours finds its rows by an index. A planner with old statistics, or none, must not think otherwise
+/// (a sequential scan or a hash of the whole ledger per claim), nor compile what runs for a millisecond, nor plan anew
+/// what it planned before.
+macro_rules! by_index {
+    ($limits:literal) => {
+        concat!(
+            "begin isolation level read committed; set local enable_seqscan = off; set local enable_hashjoin = off; \
+             set local enable_mergejoin = off; set local jit = off; set local plan_cache_mode = force_generic_plan; ",
+            $limits
+        )
+    };
+}
+
 /// Planning, claiming, settling: what the engine waits for.
 pub(super) const QUICK: Limits = Limits {
-    begin: "begin isolation level read committed; set local lock_timeout = 2000; set local statement_timeout = 5000; \
-            set local idle_in_transaction_session_timeout = 10000",
+    begin: by_index!(
+        "set local lock_timeout = 2000; set local statement_timeout = 5000; \
+         set local idle_in_transaction_session_timeout = 10000"
+    ),
     client: Duration::from_secs(8),
 };
 /// Activation, renaming, pruning: rare, and over many rows.
 pub(super) const LONG: Limits = Limits {
-    begin: "begin isolation level read committed; set local lock_timeout = 10000; \
-            set local statement_timeout = 120000; set local idle_in_transaction_session_timeout = 30000",
+    begin: by_index!(
+        "set local lock_timeout = 10000; set local statement_timeout = 120000; \
+         set local idle_in_transaction_session_timeout = 30000"
+    ),
     client: Duration::from_secs(150),
 };
 /// Reading, in one snapshot.
 pub(super) const READ: Limits = Limits {
-    begin: "begin isolation level repeatable read read only; set local lock_timeout = 2000; \
+    begin: "begin isolation level repeatable read read only; set local jit = off; set local lock_timeout = 2000; \
             set local statement_timeout = 30000; set local idle_in_transaction_session_timeout = 30000",
     client: Duration::from_secs(35),
 };
