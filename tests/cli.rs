@@ -115,6 +115,22 @@ fn check_answers_with_the_code_for_configuration() {
 }
 
 #[test]
+fn check_lets_a_database_that_is_there_read_the_sql_of_the_jobs() {
+    let sql = |text: &str| {
+        format!("version = 1\n[jobs.a]\nevery = \"5min\"\ntimezone = \"UTC\"\nrun.sql = {{ text = \"{text}\" }}\n")
+    };
+    let setup = Setup::new(&sql("select missing from nowhere"));
+
+    say(&setup, &["check"], 0);
+    assert!(!setup.path("workers.db").exists(), "checking makes no database");
+    say(&setup, &["migrate", "up"], 0);
+    let refused = say(&setup, &["check"], 3);
+    assert!(refused.contains("job `a`") && refused.contains("nowhere"), "{refused}");
+    setup.write_jobs(&sql("select count(*) from workers_runs where due_at < :now"));
+    say(&setup, &["check"], 0);
+}
+
+#[test]
 fn the_ledger_of_a_running_daemon_balances_and_a_row_taken_out_by_hand_is_missed() {
     let mut daemon = busy();
 

@@ -94,9 +94,10 @@ fn verdict(change: impl FnOnce(&mut Job, &mut JobStats)) -> (Status, JobStatus, 
     (health.status, job.status, job.reason)
 }
 
-/// Name, what is done to a healthy job, and the verdict: over the whole, over the job, and why.
 type Case = (&'static str, fn(&mut Job, &mut JobStats, DateTime<Utc>), Status, JobStatus, Option<Why>);
-const CASES: &[Case] = &[
+
+/// What a job did and did not do; `old` is seven minutes ago.
+const DEEDS: &[Case] = &[
     ("fine", |_, _, _| {}, Status::Healthy, JobStatus::Healthy, None),
     ("failed", |_, s, _| s.consecutive_failures = 1, Status::Degraded, JobStatus::Degraded, Some(Why::Failing)),
     (
@@ -133,6 +134,10 @@ const CASES: &[Case] = &[
         Some(Why::NeverStarted),
     ),
     ("new", |_, s, old| *s = JobStats::new(old + TimeDelta::minutes(5)), Status::Healthy, JobStatus::Healthy, None),
+];
+
+/// What was done to a job, or said about it.
+const CIRCUMSTANCES: &[Case] = &[
     (
         "ahead",
         |_, s, old| s.planned_until = Some(old + TimeDelta::minutes(9)),
@@ -221,11 +226,10 @@ const CASES: &[Case] = &[
 
 #[test]
 fn each_status_of_a_job_has_its_situation_and_its_weight() {
-    let now = at(NOW);
-    let long_ago = now - TimeDelta::minutes(7);
+    let old = at(NOW) - TimeDelta::minutes(7);
 
-    for (name, change, status, job_status, why) in CASES {
-        let found = verdict(|job, stats| change(job, stats, long_ago));
+    for (name, change, status, job_status, why) in DEEDS.iter().chain(CIRCUMSTANCES) {
+        let found = verdict(|job, stats| change(job, stats, old));
 
         assert_eq!(found, (*status, *job_status, *why), "{name}");
     }
