@@ -327,7 +327,7 @@ fn line(run: &Run) -> String {
     match (run.covers_from, run.scheduled_for) {
         (Some(from), Some(to)) if from == to => text.push_str(&clock(to)),
         (Some(from), Some(to)) => {
-            write!(text, "{}..{} x{}", clock(from), clock(to), run.covers).expect("a string takes all")
+            write!(text, "{}..{} x{}", clock(from), clock(to), run.covers).expect("a string takes all");
         }
         _ => text.push_str(run.trigger.word()),
     }

@@ -303,7 +303,13 @@ fn judge(
     if job.disabled.is_some() {
         return (JobStatus::Disabled, Some(Why::Disabled));
     }
-    let Some(stats) = stats else { return (JobStatus::Healthy, Some(Why::NotSeenYet)) };
+    let Some(stats) = stats else {
+        // A placeholder is one before the database has said anything of it.
+        return match job.handler {
+            "noop" => (JobStatus::Placeholder, Some(Why::Noop)),
+            _ => (JobStatus::Healthy, Some(Why::NotSeenYet)),
+        };
+    };
     let silent = stale_at.is_some_and(|at| at < now);
     let slow_after_ms = i64::try_from(job.policy.slow_after.as_millis()).unwrap_or(i64::MAX);
     let slow = stats.last_outcome.is_some_and(|outcome| outcome.is_success())
