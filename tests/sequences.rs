@@ -10,6 +10,7 @@ use emponto::{
         settle::{Next, Settlement},
     },
     engine::{
+        planner::Planner,
         runner::Runner,
         running::Claimed,
         settler::{self, Finished},
@@ -122,4 +123,29 @@ async fn an_end_that_the_database_refuses_holds_up_no_other() {
     assert_eq!(world.ledger().await, "mail manual running\nprobe manual success\n");
     // The refused end keeps its slot: its run may not be repeated.
     assert_eq!((engine.running.count(Lane::Queue), engine.running.count(Lane::Scheduled)), (1, 0));
+}
+
+/// More rows than one transaction takes: the jobs that it left out are planned in the next ones, at once.
+#[tokio::test]
+async fn a_long_backlog_of_many_jobs_is_recorded_at_once() {
+    let jobs: String = (0..12)
+        .map(|n| format!("[jobs.job-{n}]\nevery = \"1s\"\ncatch_up = \"all\"\ntimezone = \"UTC\"\nrun.noop = {{}}\n"))
+        .collect();
+    let mut world = World::new(&format!("version = 1\n{jobs}"), "2026-03-02 08:00").await;
+    world.crash();
+    world.run_until("2026-03-02 08:03").await;
+    world.start().await;
+    let mut planner = Planner::new(Arc::clone(&world.house.as_ref().unwrap().engine));
+    planner.read_cursors(&world.store.job_rows().await.unwrap());
+
+    let mut passes = 0;
+    while planner.next_look().is_some_and(|look| look <= world.now()) {
+        planner.tick(world.now()).await.unwrap();
+        passes += 1;
+    }
+
+    let rows = world.store.job_rows().await.unwrap();
+    assert_eq!(rows.iter().filter(|row| row.planned_until == Some(world.now())).count(), 12);
+    // Between two of them whatever has become due meanwhile has its turn.
+    assert!(1 < passes, "{passes} passes");
 }

@@ -254,8 +254,11 @@ impl House {
     /// Everything that happens at this instant; returns the next one at which something does.
     pub async fn tick(&mut self, scripts: &HashMap<String, Script>, now: DateTime<Utc>) -> DateTime<Utc> {
         self.land(now).await;
-        let planned = self.planner.tick(now).await.expect("planning works");
-        self.launch(planned.started, scripts, now);
+        // Passes that were cut follow at once.
+        while self.planner.next_look().is_some_and(|look| look <= now) {
+            let planned = self.planner.tick(now).await.expect("planning works");
+            self.launch(planned.started, scripts, now);
+        }
         self.cancel(now).await;
         // What ends at once makes room at once.
         loop {
