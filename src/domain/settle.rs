@@ -25,6 +25,8 @@ pub enum Ended {
     Panicked(String),
     /// Shutdown by force, deadline of the lease, database outage: not the handler's doing.
     Interrupted,
+    /// The same, before the handler began: nothing is in doubt.
+    Unstarted,
     Cancelled(Reason),
     /// The gate was closed before anything started.
     GateClosed,
@@ -71,7 +73,10 @@ pub fn settle(run: &Run, policy: &Policy, ended: Ended, now: DateTime<Utc>) -> S
             let error = format!("the handler panicked: {message}");
             judge.in_doubt_or_again(Outcome::Panic, policy_wait(&judge)).with_error(&error)
         }
-        Ended::Interrupted => judge.interrupted(),
+        Ended::Interrupted if judge.at_most_once() => Settlement::finish(Outcome::Unknown, Some(Reason::Interrupted)),
+        Ended::Interrupted | Ended::Unstarted => {
+            Settlement { attempt_spent: false, ..Settlement::again(now, Some(Reason::Interrupted)) }
+        }
         Ended::Cancelled(reason) => {
             let outcome = if judge.at_most_once() { Outcome::Unknown } else { Outcome::Cancelled };
             Settlement::finish(outcome, Some(reason))
@@ -149,13 +154,6 @@ impl Judge<'_> {
             return Settlement::finish(Outcome::Error, Some(Reason::Exhausted));
         }
         Settlement { attempt_spent: false, ..Settlement::again(at, None) }
-    }
-
-    fn interrupted(&self) -> Settlement {
-        if self.at_most_once() {
-            return Settlement::finish(Outcome::Unknown, Some(Reason::Interrupted));
-        }
-        Settlement { attempt_spent: false, ..Settlement::again(self.now, Some(Reason::Interrupted)) }
     }
 
     /// Crashed attempts are counted apart: `max_attempts` bounds those that the handler ended.

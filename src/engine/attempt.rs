@@ -1,6 +1,10 @@
 //! One attempt: asks the gate, runs the work on the handlers' runtime, and judges how it ended.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::TimeDelta;
 use tokio::{task::JoinError, time};
@@ -69,23 +73,36 @@ enum End {
 impl Attempt<'_> {
     async fn execute(&self, work: Arc<Work>) -> End {
         // After a wake the deadline check goes first: the claim may be older than it looks.
-        if self.engine.running.is_expired(self.engine.clock.boot()) {
-            return End::Plain(Ended::Interrupted);
+        if self.engine.running.is_expired(self.engine.clock.boot()) || self.live.stop.is_cancelled() {
+            return self.unstarted();
         }
-        match self.gate_is_open().await {
-            Ok(true) => self.execute_open(work).await,
+        let mut limit = pin!(time::sleep(self.job.policy.timeout));
+        let asked = tokio::select! {
+            asked = self.gate_is_open() => asked,
+            () = &mut limit => Err(Failure::retry("gate: no answer within the timeout of the run").before_effect()),
+            () = self.live.stop.cancelled() => return self.unstarted(),
+        };
+        match asked {
+            Ok(true) => self.execute_open(work, limit).await,
             Ok(false) => End::Plain(Ended::GateClosed),
             Err(failure) => End::Plain(Ended::Answered(Err(failure))),
         }
     }
 
-    async fn execute_open(&self, work: Arc<Work>) -> End {
+    fn unstarted(&self) -> End {
+        match self.live.cause() {
+            Ended::Interrupted => End::Plain(Ended::Unstarted),
+            cause => End::Plain(cause),
+        }
+    }
+
+    async fn execute_open(&self, work: Arc<Work>, limit: Pin<&mut time::Sleep>) -> End {
         let cancelled = CancellationToken::new();
         let ctx = self.context(cancelled.clone());
         let mut task = self.engine.handlers.spawn(async move { work.run(ctx).await });
         let cause = tokio::select! {
             joined = &mut task => return end(joined, None),
-            () = time::sleep(self.job.policy.timeout) => Ended::TimedOut,
+            () = limit => Ended::TimedOut,
             () = self.live.stop.cancelled() => self.live.cause(),
         };
         cancelled.cancel();

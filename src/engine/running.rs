@@ -118,6 +118,10 @@ impl Running {
                 stop: CancellationToken::new(),
                 state: Mutex::default(),
             });
+            if run.replica != Some(inner.replica) {
+                // Claimed in the name of a replica whose lease was lost while the answer was on its way.
+                live.stop(Ended::Interrupted);
+            }
             inner.attempts.insert((run.id, fence), Arc::clone(&live));
             Claimed { lease, run, live }
         };

@@ -40,12 +40,14 @@ pub struct House {
     /// Stops the renewal, last of all.
     end: CancellationToken,
     loops: TaskTracker,
+    /// The loops that start attempts.
+    starters: TaskTracker,
 }
 
 impl House {
     pub fn new(engine: Arc<Engine>, observer: Arc<Observer>, finished: mpsc::UnboundedReceiver<Finished>) -> Self {
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
-        Self { engine, observer, finished: Arc::new(Mutex::new(finished)), stop, end, loops: TaskTracker::new() }
+        Self { engine, observer, finished: Arc::new(Mutex::new(finished)), stop, end, loops: TaskTracker::new(), starters: TaskTracker::new() }
     }
 
     /// Joins, works until told to stop, and drains.
@@ -118,8 +120,8 @@ impl House {
             let (engine, finished) = (Arc::clone(engine), Arc::clone(&self.finished));
             move || settler::run(Arc::clone(&engine), Arc::clone(&finished))
         });
-        self.supervise("planner", start(|engine, stop| Box::pin(loops::plan(engine, stop))));
-        self.supervise("runner", start(|engine, stop| Box::pin(loops::run(engine, stop))));
+        self.supervise_in(&self.starters, "planner", start(|engine, stop| Box::pin(loops::plan(engine, stop))));
+        self.supervise_in(&self.starters, "runner", start(|engine, stop| Box::pin(loops::run(engine, stop))));
         self.supervise("rescue", start(|engine, stop| Box::pin(loops::rescue(engine, stop))));
         self.supervise("clock", start(|engine, stop| Box::pin(loops::watch_clock(engine, stop))));
         self.supervise("activation", start(|engine, stop| Box::pin(stay_active(engine, stop))));
@@ -150,8 +152,15 @@ impl House {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.supervise_in(&self.loops, name, make);
+    }
+
+    fn supervise_in<F>(&self, tracker: &TaskTracker, name: &'static str, make: impl Fn() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let engine = Arc::clone(&self.engine);
-        self.loops.spawn(async move {
+        tracker.spawn(async move {
             for _ in 0..=LOOP_RESTARTS {
                 match tokio::spawn(make()).await {
                     Ok(()) => return,
@@ -171,9 +180,9 @@ impl House {
         });
         self.observer.refresh(engine);
         self.stop.cancel();
-        self.wait_until_idle(engine.settings.shutdown_grace).await;
-        engine.running.stop_all(&Ended::Interrupted);
-        self.wait_until_idle(ABORT_GRACE + SETTLE_GRACE).await;
+        self.wait_until_idle(engine.settings.shutdown_grace, || {}).await;
+        // Again and again: the answer to the last claim may come late.
+        self.wait_until_idle(ABORT_GRACE + SETTLE_GRACE, || engine.running.stop_all(&Ended::Interrupted)).await;
         if let Err(error) = engine.store.leave(engine.running.replica(), engine.clock.now()).await {
             warn!(component = "scheduler", "could not say goodbye to the database: {error}");
         }
@@ -181,10 +190,11 @@ impl House {
         info!(component = "scheduler", left_running = engine.running.by_job().len(), "stopped");
     }
 
-    /// Waits until no attempt is running or unsettled, at most this long.
-    async fn wait_until_idle(&self, most: Duration) {
+    /// Waits until no attempt is running or unsettled and none can start any more, at most this long.
+    async fn wait_until_idle(&self, most: Duration, meanwhile: impl Fn()) {
         let idle = async {
-            while !self.engine.running.is_empty() {
+            while !(self.starters.is_empty() && self.engine.running.is_empty()) {
+                meanwhile();
                 time::sleep(Duration::from_millis(20)).await;
             }
         };

@@ -186,3 +186,13 @@ fn jitter_moves_a_wait_by_a_quarter_at_most_and_always_the_same_way() {
         assert_eq!(settle(&run(attempt, 0), &policy, failed(Failure::retry("x")), now()).next, settled.next);
     }
 }
+
+#[test]
+fn a_run_that_was_stopped_before_its_handler_began_goes_round_again_whatever_its_delivery() {
+    for delivery in [Delivery::AtLeastOnce, Delivery::AtMostOnce] {
+        let settled = settle(&run(1, 0), &policy(delivery), Ended::Unstarted, now());
+
+        assert_eq!(settled.next, Next::Again { at: now(), reason: Some(Reason::Interrupted) });
+        assert!(!settled.attempt_spent);
+    }
+}

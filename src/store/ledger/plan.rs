@@ -29,6 +29,7 @@ use crate::{
 const MOST_ROWS: usize = 1_000;
 
 statements! {
+    /// Whose lease was lost may plan, and starts nothing.
     /// The locks come first, in a statement of their own: what is read next is read by a newer snapshot.
     LOCK = Sql::each(
         "with locked as materialized (
@@ -37,10 +38,10 @@ statements! {
             where name = given_job and spec_hash = given_spec_hash and retired_at is null
             for update of jobs skip locked
         )
-        select name, case when exclusive
+        select name, not exists (select 1 from {replicas} where id = $4 and state <> 'live') and case when exclusive
             then pg_try_advisory_xact_lock(hashtextextended('{schema}.job.' || name, 0)) else true end
         from locked",
-        "select name, true from {jobs}, {given}
+        "select name, $4 is not null from {jobs}, {given}
         where name = given_job and spec_hash = given_spec_hash and retired_at is null and given_exclusive in (0, 1)"
     )
     .given(&[("job", Of::Text), ("spec_hash", Of::Text), ("exclusive", Of::Bool)]);
@@ -74,7 +75,7 @@ impl Store {
 async fn plan_within(session: &mut Session<'_>, request: Arc<PlanRequest>) -> Result<Planned> {
     let (jobs, rest) = request.jobs.split_at(request.jobs.len().min(MOST_ROWS));
     let mut planned = Planned { more: rest.iter().map(|job| job.name.clone()).collect(), ..Planned::default() };
-    let locked = lock(session, jobs, request.free_slots).await?;
+    let locked = lock(session, jobs, &request).await?;
     let found = standing::read(session, jobs.iter().map(|job| job.name.to_string()).collect()).await?;
     let drafted = draft(jobs, (&locked, &found), request.now, &mut planned);
     let startable = drafted.iter().filter(|draft| is_startable(draft, &locked, &found));
@@ -93,8 +94,8 @@ async fn plan_within(session: &mut Session<'_>, request: Arc<PlanRequest>) -> Re
 
 /// Locks the job rows that nobody else holds, and the scopes of as many exclusive jobs as could start.
 /// Returns for each whether its scope is ours.
-async fn lock(session: &mut Session<'_>, jobs: &[Arc<Job>], slots: u32) -> Result<HashMap<JobName, bool>> {
-    let mut free = slots;
+async fn lock(session: &mut Session<'_>, jobs: &[Arc<Job>], request: &PlanRequest) -> Result<HashMap<JobName, bool>> {
+    let mut free = request.free_slots;
     let mut unasked = HashSet::new();
     let mut given = Vec::with_capacity(jobs.len());
     for job in jobs {
@@ -108,7 +109,7 @@ async fn lock(session: &mut Session<'_>, jobs: &[Arc<Job>], slots: u32) -> Resul
         given.push(params![&job.name, hash, ask]);
     }
     let mut locked = HashMap::new();
-    for row in session.bulk(&LOCK, given, params![]).await? {
+    for row in session.bulk(&LOCK, given, params![request.replica]).await? {
         let mut columns = row.columns();
         let (job, scope) = (columns.job()?, columns.flag()?);
         let ours = scope && !unasked.contains(&job);

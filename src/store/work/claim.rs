@@ -60,6 +60,7 @@ macro_rules! streams {
     };
 }
 
+/// The dead claim nothing: a process that was stopped may wake up with a claim on its lips.
 /// Peeks at the heads of the streams, shares the free slots out by priority, due_at and id, and only then locks so
 /// many rows of each stream: rows that other replicas hold are skipped, and no row is locked in vain.
 macro_rules! claim {
@@ -71,6 +72,7 @@ macro_rules! claim {
                 join {jobs} on name = given_job
                 where work_hash = given_work_hash and retired_at is null
                 and (paused_at is null or paused_until <= $6)
+                and not exists (select 1 from {replicas} where {replicas}.id = $7 and {replicas}.state <> 'live')
             ),
             open as materialized (
                 select s.job, s.exclusive, greatest(0, least($5, coalesce(
