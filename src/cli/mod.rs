@@ -123,12 +123,16 @@ fn base(at: status::At, flags: &Flags) -> Result<String, Stop> {
     Ok(format!("http://{listen}"))
 }
 
+/// Settings and table, and what the database says of the statements when it can be asked.
 async fn check(arguments: &check::CheckArguments, flags: &Flags) -> anyhow::Result<Exit> {
     let mut examined = check::examine(arguments, flags, Clock::system().now());
-    if let Some(loaded) = examined.loaded() {
-        for (job, refusal) in serve::refused_statements(&loaded.table, &serve::database(&loaded.config)).await {
-            examined.refuse_statement(&job, &refusal);
-        }
+    let asked = match &examined.loaded {
+        Some(loaded) => serve::refused_statements(&loaded.table, &serve::database(&loaded.config)).await,
+        None => Ok(Vec::new()),
+    };
+    match asked {
+        Ok(refused) => refused.iter().for_each(|(job, message)| examined.refuse_statement(job, message)),
+        Err(error) => output::remark(&format!("the SQL of the jobs was not prepared: {error}")),
     }
     let (text, exit) = examined.answer(arguments);
     line(&text)?;

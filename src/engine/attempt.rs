@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{
-    Engine,
+    Engine, lease,
     running::{Claimed, Live},
     settler::{self, Finished},
 };
@@ -38,7 +38,7 @@ async fn run(engine: Arc<Engine>, claimed: Claimed) {
     let Claimed { lease, run, live } = claimed;
     let Some(entry) = engine.table.jobs.get(&run.job) else {
         // The claim asks for jobs of this table only.
-        engine.running.leave(run.id);
+        engine.running.leave(&lease);
         return;
     };
     let run = Arc::new(run);
@@ -152,22 +152,28 @@ impl Attempt<'_> {
     }
 
     /// R3: effect and settlement commit together, or neither does.
-    async fn settle_within(&self, lease: Lease, report: Report, tx: AppTx) {
+    async fn settle_within(&self, held: Lease, report: Report, tx: AppTx) {
         let ended_at = self.engine.clock.now();
         let settlement = self.settlement(Ended::Answered(Ok(report)));
         let connection = match tx {
             AppTx::Postgres(tx) => AppConnection::Postgres(tx),
             AppTx::Sqlite(guard) => AppConnection::Sqlite(guard),
         };
-        match self.engine.store.settle_within(connection, &lease, &settlement, ended_at).await {
+        match self.engine.store.settle_within(connection, &held, &settlement, ended_at).await {
             Ok(settled) => {
                 self.engine.database_answered();
+                self.engine.running.leave(&held);
                 settler::note(self.engine, &self.run, &settlement, &settled);
+            }
+            Err(error) if !lease::is_passing(&error) => {
+                // Rolled back: it did not happen, and it is the handler's to do better.
+                let failure = Failure::retry(format!("the transaction was rolled back: {error}")).before_effect();
+                self.hand_over(held, Ended::Answered(Err(failure)));
             }
             Err(error) => {
                 // Committed or not, the fence knows: if it was, the settlement below is late and changes nothing.
                 self.engine.database_failed(&error);
-                self.hand_over(lease, Ended::Interrupted);
+                self.hand_over(held, Ended::Interrupted);
             }
         }
     }

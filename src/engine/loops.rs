@@ -11,7 +11,7 @@ use crate::store::StoreError;
 
 /// Longest sleep of the planner, so that suspended time and clock steps are seen.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-/// After a tick that failed on the database.
+/// After a tick that failed on the database, or that was not allowed.
 const FAILED_SLEEP: Duration = Duration::from_millis(200);
 /// Between two looks for runs that nobody announced: retries of others, producers in other processes.
 const POLL: Duration = Duration::from_millis(2_500);
@@ -51,30 +51,33 @@ pub async fn plan(engine: Arc<Engine>, stop: CancellationToken) {
 
 /// One turn; returns how long to sleep.
 async fn plan_once(engine: &Arc<Engine>, planner: &mut Planner) -> Duration {
-    let now = engine.clock.now();
-    let mut sleep = LONGEST_SLEEP;
-    if !engine.clock.is_held() && !engine.running.is_expired(engine.clock.boot()) {
-        match planner.tick(now).await {
-            Ok(tick) => {
-                if 0 < tick.planned_jobs {
-                    engine.database_answered();
-                    engine.wake.runner.notify_one();
-                }
-                tick.started.into_iter().for_each(|claimed| attempt::start(engine, claimed));
-            }
-            Err(error) => {
-                failed(engine, &error);
-                sleep = FAILED_SLEEP;
-            }
-        }
-    }
+    let may_plan = !engine.clock.is_held() && !engine.running.is_expired(engine.clock.boot());
+    // What is due must not make a loop spin that may not plan it.
+    let sleep = if may_plan { tick(engine, planner).await } else { FAILED_SLEEP };
     let now = engine.clock.now();
     let oldest_owed = planner.oldest_owed();
     engine.status.change(|condition| {
         condition.planner_turned_at = Some(now);
         condition.oldest_owed = oldest_owed;
     });
-    sleep.min(until(planner.next_look(), now))
+    sleep
+}
+
+async fn tick(engine: &Arc<Engine>, planner: &mut Planner) -> Duration {
+    match planner.tick(engine.clock.now()).await {
+        Ok(tick) => {
+            if 0 < tick.planned_jobs {
+                engine.database_answered();
+                engine.wake.runner.notify_one();
+            }
+            tick.started.into_iter().for_each(|claimed| attempt::start(engine, claimed));
+            LONGEST_SLEEP.min(until(planner.next_look(), engine.clock.now()))
+        }
+        Err(error) => {
+            failed(engine, &error);
+            FAILED_SLEEP.min(until(planner.next_look(), engine.clock.now()))
+        }
+    }
 }
 
 /// Claims and starts until told to stop.

@@ -1,7 +1,7 @@
 //! The planner: writes what is due into the ledger, exactly when it is due, and waits for nobody.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -68,17 +68,14 @@ impl Planner {
         self.looks.values().map(|look| look.due).min()
     }
 
-    /// Plans every job whose look has come, in batches. The first error ends the tick; its jobs are tried again soon.
+    /// Plans the jobs whose look has come, one batch of them: what it starts need not wait for the next batch, and
+    /// what becomes due meanwhile need not wait for a long backlog. After an error its jobs are tried again soon.
     pub async fn tick(&mut self, now: DateTime<Utc>) -> Result<Tick> {
-        let mut tick = Tick::default();
-        loop {
-            let names = self.take(now);
-            if names.is_empty() {
-                return Ok(tick);
-            }
-            tick.planned_jobs += names.len();
-            tick.started.extend(self.plan(&names, now).await?);
+        let names = self.take(now);
+        if names.is_empty() {
+            return Ok(Tick::default());
         }
+        Ok(Tick { started: self.plan(&names, now).await?, planned_jobs: names.len() })
     }
 
     async fn plan(&mut self, names: &[JobName], now: DateTime<Utc>) -> Result<Vec<Claimed>> {
@@ -99,18 +96,24 @@ impl Planner {
             }
             Err(error) => {
                 engine.running.unanswered(fence);
-                names.iter().for_each(|name| self.retry(name, now));
+                names.iter().for_each(|name| self.retry(name, self.wait_of(name), now));
                 Err(error)
             }
         }
     }
 
     fn note(&mut self, planned: &Planned, now: DateTime<Utc>) {
+        let locked: HashSet<&JobName> = planned.locked.iter().collect();
         for (name, cursor) in &planned.cursors {
+            let wait = self.wait_of(name);
             self.follow(name, *cursor);
+            if locked.contains(name) {
+                self.retry(name, wait, now);
+            }
         }
-        for name in &planned.locked {
-            self.retry(name, now);
+        for name in &planned.more {
+            // Behind those that have waited longer.
+            self.set(name, Look { at: now, due: self.looks.get(name).map_or(now, |look| look.due), wait: FIRST_RETRY });
         }
         for name in &planned.foreign {
             self.look_again(name, now + FOREIGN_WAIT);
@@ -137,11 +140,15 @@ impl Planner {
         }
     }
 
-    fn retry(&mut self, name: &JobName, now: DateTime<Utc>) {
-        if let Some(look) = self.looks.get(name).copied() {
-            let wait = (look.wait * 2).min(LONGEST_RETRY);
-            self.set(name, Look { at: now + look.wait, wait, ..look });
+    /// Looks again after `wait`, unless whoever was quicker has recorded what we came for.
+    fn retry(&mut self, name: &JobName, wait: TimeDelta, now: DateTime<Utc>) {
+        if let Some(look) = self.looks.get(name).copied().filter(|look| look.at <= now) {
+            self.set(name, Look { at: now + wait, wait: (wait * 2).min(LONGEST_RETRY), ..look });
         }
+    }
+
+    fn wait_of(&self, name: &JobName) -> TimeDelta {
+        self.looks.get(name).map_or(FIRST_RETRY, |look| look.wait)
     }
 
     fn look_again(&mut self, name: &JobName, at: DateTime<Utc>) {

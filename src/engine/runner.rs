@@ -25,18 +25,27 @@ impl Runner {
         Self { engine }
     }
 
-    /// Promotes what has become due and claims for both lanes, scheduled work first.
+    /// Promotes what has become due and claims for both lanes, scheduled work first. When a later claim fails, what was
+    /// claimed before it is handed out all the same: nobody else would ever start it.
     pub async fn tick(&self, now: DateTime<Utc>) -> Result<Claims> {
         let mut claims = Claims { next_due: self.engine.store.promote(now).await?, ..Claims::default() };
+        match self.fill(&mut claims.claimed, now).await {
+            Err(error) if claims.claimed.is_empty() => Err(error),
+            // The next tick, at once, meets the same error if it lasts.
+            _ => Ok(claims),
+        }
+    }
+
+    async fn fill(&self, claimed: &mut Vec<Claimed>, now: DateTime<Utc>) -> Result<()> {
         for lane in [Lane::Scheduled, Lane::Queue] {
             // A run that lost its process before is let in alone: should it do so again, it convicts no neighbour.
             // It goes first, or the newer runs of its job would always be in its way.
             if !self.engine.running.has_suspect() {
-                claims.claimed.extend(self.claim(lane, true, now).await?);
+                claimed.extend(self.claim(lane, true, now).await?);
             }
-            claims.claimed.extend(self.claim(lane, false, now).await?);
+            claimed.extend(self.claim(lane, false, now).await?);
         }
-        Ok(claims)
+        Ok(())
     }
 
     async fn claim(&self, lane: Lane, suspects: bool, now: DateTime<Utc>) -> Result<Vec<Claimed>> {

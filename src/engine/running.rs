@@ -23,7 +23,8 @@ pub struct Running(Mutex<Inner>);
 
 struct Inner {
     replica: ReplicaId,
-    attempts: HashMap<RunId, Arc<Live>>,
+    /// A run that was lost and claimed again may be here twice: its old attempt is still ending.
+    attempts: HashMap<(RunId, Fence), Arc<Live>>,
     /// Fences of claims that were sent and not answered yet.
     claiming: HashSet<Fence>,
     /// On the boot clock; past it the database is not asked any more, everything stops. `None` = no lease needed.
@@ -41,7 +42,6 @@ pub struct Claimed {
 pub struct Live {
     pub job: JobName,
     pub lane: Lane,
-    pub fence: Fence,
     /// Lost its process before: runs as the only suspect of its replica.
     pub suspect: bool,
     pub stop: CancellationToken,
@@ -114,19 +114,18 @@ impl Running {
             let live = Arc::new(Live {
                 job: run.job.clone(),
                 lane,
-                fence,
                 suspect: 0 < run.crashes,
                 stop: CancellationToken::new(),
                 state: Mutex::default(),
             });
-            inner.attempts.insert(run.id, Arc::clone(&live));
+            inner.attempts.insert((run.id, fence), Arc::clone(&live));
             Claimed { lease, run, live }
         };
         claimed.into_iter().map(enter).collect()
     }
 
-    pub fn leave(&self, run: RunId) {
-        self.inner().attempts.remove(&run);
+    pub fn leave(&self, lease: &Lease) {
+        self.inner().attempts.remove(&(lease.run(), lease.fence()));
     }
 
     pub fn count(&self, lane: Lane) -> usize {
@@ -168,14 +167,14 @@ impl Running {
         let inner = self.inner();
         let mut unknown = Vec::new();
         for row in held {
-            match inner.attempts.get(&row.run) {
-                Some(live) if live.fence == row.fence => {
+            match inner.attempts.get(&(row.run, row.fence)) {
+                Some(live) => {
                     if row.cancel_requested {
                         live.stop(Ended::Cancelled(row.cancel_reason.unwrap_or(Reason::Operator)));
                     }
                 }
-                _ if inner.claiming.contains(&row.fence) => {}
-                _ => unknown.push((row.run, row.fence)),
+                None if inner.claiming.contains(&row.fence) => {}
+                None => unknown.push((row.run, row.fence)),
             }
         }
         unknown

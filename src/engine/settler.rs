@@ -8,7 +8,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::Engine;
+use super::{Engine, lease::is_passing};
 use crate::{
     domain::{
         run::{Lease, Reason, Run},
@@ -23,6 +23,8 @@ const GATHER: Duration = Duration::from_millis(2);
 const BATCH: usize = 1_000;
 /// Between two tries while the database is away.
 const RETRY: Duration = Duration::from_millis(500);
+/// Between two tries of an end that the database refuses.
+const ASIDE: Duration = Duration::from_secs(30);
 
 /// The end of an attempt, judged and not yet written.
 pub struct Finished {
@@ -55,30 +57,51 @@ async fn gather(first: Finished, finished: &mut mpsc::UnboundedReceiver<Finished
     batch
 }
 
-/// Writes a batch, however long the database stays away: the fence decides whether it still counts.
-pub async fn write(engine: &Engine, batch: Vec<Finished>) {
-    let mut runs = Vec::with_capacity(batch.len());
-    let mut settlements = Vec::with_capacity(batch.len());
-    for Finished { lease, settlement, run } in batch {
-        runs.push(run);
-        settlements.push((lease, settlement));
+/// Writes a batch, however long the database stays away: the fence decides whether it still counts. A batch that the
+/// database refuses is written one by one, and an end that it refuses alone waits aside: it must hold up no other.
+pub async fn write(engine: &Arc<Engine>, batch: Vec<Finished>) {
+    for refused in insist(engine, batch).await {
+        for alone in insist(engine, vec![refused]).await {
+            tokio::spawn(write_aside(Arc::clone(engine), alone));
+        }
     }
+}
+
+/// The run stays ours and keeps its slot: nobody may run it again before somebody has mended the database.
+async fn write_aside(engine: Arc<Engine>, alone: Finished) {
+    let mut refused = vec![alone];
+    while !refused.is_empty() {
+        time::sleep(ASIDE).await;
+        refused = insist(&engine, refused).await;
+    }
+}
+
+/// Writes a batch; gives it back when the database is there and refuses it.
+async fn insist(engine: &Engine, batch: Vec<Finished>) -> Vec<Finished> {
+    let split = |end: Finished| (end.run, (end.lease, end.settlement));
+    let (runs, settlements): (Vec<_>, Vec<_>) = batch.into_iter().map(split).unzip();
     let settled = loop {
         match engine.store.settle(&settlements, engine.clock.now()).await {
             Ok(settled) => break settled,
-            Err(error) => engine.database_failed(&error),
+            Err(error) if is_passing(&error) => engine.database_failed(&error),
+            Err(error) => {
+                error!(component = "scheduler", runs = runs.len(), "cannot settle: {error}");
+                let join = |(run, (lease, settlement))| Finished { lease, settlement, run };
+                return runs.into_iter().zip(settlements).map(join).collect();
+            }
         }
         time::sleep(RETRY).await;
     };
     engine.database_answered();
-    for ((run, (_, settlement)), settled) in runs.iter().zip(&settlements).zip(&settled) {
+    for ((run, (lease, settlement)), settled) in runs.iter().zip(&settlements).zip(&settled) {
+        engine.running.leave(lease);
         note(engine, run, settlement, settled);
     }
+    Vec::new()
 }
 
-/// Frees the slot, counts and logs an end: once, where it is settled.
+/// Counts and logs an end: once, where it is settled and its slot is free again.
 pub fn note(engine: &Engine, run: &Run, settlement: &Settlement, settled: &Settled) {
-    engine.running.leave(run.id);
     engine.wake.runner.notify_one();
     match settled {
         Settled::Late => {

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    domain::job::{Job, JobName},
     engine::Engine,
     store::{ActivateRequest, StoreError},
 };
@@ -39,6 +40,18 @@ pub async fn activate(engine: &Engine) -> Result<(), StoreError> {
     engine.status.change(|condition| condition.active = activation.active);
     engine.wake.planner.notify_one();
     Ok(())
+}
+
+/// Jobs that this process was told to run and that the active table describes otherwise, or not at all: nothing of
+/// them would ever be claimed here.
+pub async fn foreign_jobs(engine: &Engine) -> Result<Vec<JobName>, StoreError> {
+    let rows = engine.store.job_rows().await?;
+    let is_active = |job: &Job| {
+        rows.iter().any(|row| row.name == job.name && row.work_hash == job.work_hash && row.retired_at.is_none())
+    };
+    let mine = engine.table.jobs.values().map(|entry| &entry.job);
+    let foreign = mine.filter(|job| engine.settings.scope.claims(job) && !is_active(job));
+    Ok(foreign.map(|job| job.name.clone()).collect())
 }
 
 /// A table that lost its place gets it back when nobody has held the active one for a minute.

@@ -12,12 +12,12 @@ use tracing::{error, info, warn};
 
 use super::{
     Goodbye, Options,
-    activation::{activate, stay_active},
+    activation::{activate, foreign_jobs, stay_active},
     once,
     signals::Signals,
 };
 use crate::{
-    domain::settle::Ended,
+    domain::{job::JobName, settle::Ended},
     engine::{
         Engine, attempt::ABORT_GRACE, chores::{self, Chore, Duty}, lease, lease::Keeper, loops, observe::Observer, settler,
         settler::Finished,
@@ -84,11 +84,28 @@ impl House {
             }
         }
         activate(engine).await?;
+        self.refuse_foreign_jobs().await?;
         self.supervise("lease", {
             let (engine, end) = (Arc::clone(engine), self.end.clone());
             move || loops::keep(Arc::clone(&engine), Keeper::new(Arc::clone(&engine)), end.clone())
         });
         Ok(())
+    }
+
+    /// A lone worker whose job is not the active one would wait for ever; it says so instead.
+    async fn refuse_foreign_jobs(&self) -> Result<(), StoreError> {
+        if self.engine.settings.scope.only.is_empty() {
+            return Ok(());
+        }
+        let foreign = foreign_jobs(&self.engine).await?;
+        if foreign.is_empty() {
+            return Ok(());
+        }
+        let names = foreign.iter().map(JobName::as_str).collect::<Vec<_>>().join(", ");
+        Err(StoreError::Conflict(format!(
+            "{names}: this job table is not the active one, and describes it otherwise; start the service with this table, or \
+            run `workers config activate`"
+        )))
     }
 
     async fn start_loops(&self) -> anyhow::Result<()> {

@@ -3,11 +3,11 @@
 mod options;
 mod banner;
 mod once;
+mod prepare;
 mod signals;
 mod opening;
 mod house;
 mod activation;
-mod statements;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -35,7 +35,7 @@ use crate::{
 pub use crate::http::ListenError;
 pub use once::once_elsewhere;
 pub use options::database;
-pub use statements::refused_statements;
+pub use prepare::refused_statements;
 
 use house::House;
 use opening::{app_database, handlers_runtime, open};

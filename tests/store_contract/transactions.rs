@@ -5,7 +5,7 @@ use emponto::{
         run::{Lease, Outcome, Run, State},
         settle::Settlement,
     },
-    store::{AppConnection, Settled},
+    store::{AppConnection, Settled, StoreError},
 };
 use serde_json::json;
 
@@ -114,5 +114,20 @@ both! {
         assert!(!matches!(broken, Ok(Settled::Undone)));
         let settled = house.settle(lease, finish(Outcome::Error), 4).await;
         assert_eq!(settled, Settled::Applied);
+    }
+
+    async fn a_commit_that_is_refused_is_no_doubt(house: House) {
+        let mut house = house;
+        let (lease, run) = claimed(&mut house).await;
+        self::run(&house, "create table owners (id int primary key)").await;
+        self::run(&house, "create table things (owner int references owners deferrable initially deferred)").await;
+        let mut tx = house.store.begin_app().await.unwrap();
+        execute(&mut tx, "insert into things values (7)").await.unwrap();
+
+        let refused = house.store.settle_within(tx, &lease, &finish(Outcome::Success), at(3)).await;
+
+        assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+        assert_eq!(house.state(&run).await, State::Running);
+        assert_eq!(house.settle(lease, finish(Outcome::Error), 4).await, Settled::Applied);
     }
 }

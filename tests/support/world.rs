@@ -254,8 +254,11 @@ impl House {
     /// Everything that happens at this instant; returns the next one at which something does.
     pub async fn tick(&mut self, scripts: &HashMap<String, Script>, now: DateTime<Utc>) -> DateTime<Utc> {
         self.land(now).await;
-        let planned = self.planner.tick(now).await.expect("planning works");
-        self.launch(planned.started, scripts, now);
+        // Passes that were cut follow at once.
+        while self.planner.next_look().is_some_and(|look| look <= now) {
+            let planned = self.planner.tick(now).await.expect("planning works");
+            self.launch(planned.started, scripts, now);
+        }
         self.cancel(now).await;
         // What ends at once makes room at once.
         loop {
@@ -327,7 +330,7 @@ fn line(run: &Run) -> String {
     match (run.covers_from, run.scheduled_for) {
         (Some(from), Some(to)) if from == to => text.push_str(&clock(to)),
         (Some(from), Some(to)) => {
-            write!(text, "{}..{} x{}", clock(from), clock(to), run.covers).expect("a string takes all")
+            write!(text, "{}..{} x{}", clock(from), clock(to), run.covers).expect("a string takes all");
         }
         _ => text.push_str(run.trigger.word()),
     }

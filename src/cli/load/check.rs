@@ -135,11 +135,6 @@ fn counted(count: usize, word: &str) -> String {
 }
 
 impl Examined {
-    /// What was read, when nothing is refused.
-    pub fn loaded(&self) -> Option<&Loaded> {
-        self.loaded.as_ref()
-    }
-
     /// Adds that the database refuses a statement of a job.
     pub fn refuse_statement(&mut self, job: &JobName, message: &str) {
         let line = self.loaded.as_ref().and_then(|loaded| loaded.table.jobs.get(job)).map_or(1, |entry| entry.line);

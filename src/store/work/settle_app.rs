@@ -47,6 +47,14 @@ impl End {
             error => Self::Failed(error),
         }
     }
+
+    /// A refused commit (a deferred constraint of the handler's own tables) is known to have changed nothing.
+    fn of_commit(error: StoreError) -> Self {
+        match error {
+            StoreError::Unreachable(_) => Self::InDoubt,
+            error => Self::Failed(error),
+        }
+    }
 }
 
 impl Store {
@@ -99,7 +107,10 @@ impl Store {
                 let _ = tx.rollback().await;
                 return End::Settled(settled);
             }
-            if tx.commit().await.is_ok() { End::Settled(settled) } else { End::InDoubt }
+            match tx.commit().await.map_err(StoreError::from) {
+                Ok(()) => End::Settled(settled),
+                Err(error) => End::of_commit(error),
+            }
         });
         ended.await.unwrap_or(End::InDoubt)
     }
@@ -112,12 +123,11 @@ impl Store {
         };
         let keep = matches!(&end, End::Settled(Settled::Applied));
         let text = if keep { "commit" } else { "rollback" };
-        let ended = sqlx::raw_sql(text).execute(&mut *guard).await;
-        if keep && ended.is_err() {
-            // Whoever locks the writer next rolls back what is still open.
-            return End::InDoubt;
+        // Whoever locks the writer next rolls back what is still open.
+        match sqlx::raw_sql(text).execute(&mut *guard).await.map_err(StoreError::from) {
+            Err(error) if keep => End::of_commit(error),
+            _ => end,
         }
-        end
     }
 }
 
