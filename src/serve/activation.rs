@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     domain::job::{Job, JobName},
-    engine::Engine,
+    engine::{Engine, planner},
     store::{ActivateRequest, StoreError},
 };
 
@@ -32,6 +32,10 @@ pub async fn activate(engine: &Engine) -> Result<(), StoreError> {
     };
     let activation = engine.store.activate(&request).await?;
     let was_active = engine.status.get().active;
+    activation.bill.iter().for_each(planner::bill);
+    for (job, why) in &activation.unreadable {
+        error!(component = "scheduler", job_name = %job, "cannot read its old schedule, so nothing of it was recorded: {why}");
+    }
     if activation.changed {
         info!(component = "scheduler", table = engine.table_hash(), "job table activated");
     } else if !activation.active && was_active {
