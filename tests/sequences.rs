@@ -6,10 +6,12 @@ use std::{sync::Arc, time::Duration};
 
 use emponto::{
     domain::{
+        health::Snapshot,
         run::{Outcome, Trigger},
         settle::{Next, Settlement},
     },
     engine::{
+        lease,
         runner::Runner,
         running::Claimed,
         settler::{self, Finished},
@@ -122,4 +124,24 @@ async fn an_end_that_the_database_refuses_holds_up_no_other() {
     assert_eq!(world.ledger().await, "mail manual running\nprobe manual success\n");
     // The refused end keeps its slot: its run may not be repeated.
     assert_eq!((engine.running.count(Lane::Queue), engine.running.count(Lane::Scheduled)), (1, 0));
+}
+
+#[tokio::test]
+async fn a_run_that_ends_without_its_process_is_counted() {
+    let at_most_once = MINUTE_AND_MAIL.replace("[jobs.mail]", "[jobs.mail]\ndelivery = \"at_most_once\"");
+    let world = World::new(&at_most_once, "2026-03-02 08:00").await;
+    enqueue(&world, "mail").await;
+    enqueue(&world, "probe").await;
+    let engine = &world.house.as_ref().unwrap().engine;
+    assert_eq!(Runner::new(Arc::clone(engine)).tick(world.now()).await.unwrap().claimed.len(), 2);
+
+    let freed = world.store.free_all(world.now()).await.unwrap();
+    lease::note_freed(engine, &freed);
+
+    let snapshot = Snapshot::starting(engine.running.replica(), "", world.now());
+    let jobs: Vec<_> = engine.table.jobs.values().map(|entry| Arc::clone(&entry.job)).collect();
+    let text = engine.metrics.render(&jobs, &snapshot, world.now());
+    assert!(text.contains("workers_job_runs_total{job_name=\"mail\",outcome=\"unknown\"} 1"), "{text}");
+    assert!(text.contains("job_failures{job_name=\"mail\"} 1"), "{text}");
+    assert!(!text.contains("workers_job_runs_total{job_name=\"probe\",outcome=\"lost\"} 1"), "it goes on: {text}");
 }

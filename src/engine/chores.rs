@@ -10,7 +10,7 @@ use tracing::{debug, error};
 
 use super::{Engine, observe::Observer};
 use crate::{
-    domain::ledger::reconcile,
+    domain::{ledger::reconcile, run::Outcome},
     store::{Audit, Result},
 };
 
@@ -148,6 +148,8 @@ async fn prune(engine: &Engine, now: DateTime<Utc>) -> Result<()> {
             }
         }
     }
-    engine.store.cancel_removed(now).await?;
+    for job in engine.store.cancel_removed(now).await? {
+        engine.ended_unstarted(&job, Outcome::Cancelled);
+    }
     Ok(())
 }
