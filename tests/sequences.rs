@@ -6,10 +6,12 @@ use std::{sync::Arc, time::Duration};
 
 use emponto::{
     domain::{
+        health::Snapshot,
         run::{Outcome, Trigger},
         settle::{Next, Settlement},
     },
     engine::{
+        lease,
         planner::Planner,
         runner::Runner,
         running::Claimed,
@@ -148,4 +150,24 @@ async fn a_long_backlog_of_many_jobs_is_recorded_at_once() {
     assert_eq!(rows.iter().filter(|row| row.planned_until == Some(world.now())).count(), 12);
     // Between two of them whatever has become due meanwhile has its turn.
     assert!(1 < passes, "{passes} passes");
+}
+
+#[tokio::test]
+async fn a_run_that_ends_without_its_process_is_counted() {
+    let at_most_once = MINUTE_AND_MAIL.replace("[jobs.mail]", "[jobs.mail]\ndelivery = \"at_most_once\"");
+    let world = World::new(&at_most_once, "2026-03-02 08:00").await;
+    enqueue(&world, "mail").await;
+    enqueue(&world, "probe").await;
+    let engine = &world.house.as_ref().unwrap().engine;
+    assert_eq!(Runner::new(Arc::clone(engine)).tick(world.now()).await.unwrap().claimed.len(), 2);
+
+    let freed = world.store.free_all(world.now()).await.unwrap();
+    lease::note_freed(engine, &freed);
+
+    let snapshot = Snapshot::starting(engine.running.replica(), "", world.now());
+    let jobs: Vec<_> = engine.table.jobs.values().map(|entry| Arc::clone(&entry.job)).collect();
+    let text = engine.metrics.render(&jobs, &snapshot, world.now());
+    assert!(text.contains("workers_job_runs_total{job_name=\"mail\",outcome=\"unknown\"} 1"), "{text}");
+    assert!(text.contains("job_failures{job_name=\"mail\"} 1"), "{text}");
+    assert!(!text.contains("workers_job_runs_total{job_name=\"probe\",outcome=\"lost\"} 1"), "it goes on: {text}");
 }

@@ -10,7 +10,7 @@ use tracing::{debug, error};
 
 use super::{Engine, observe::Observer};
 use crate::{
-    domain::ledger::reconcile,
+    domain::{ledger::reconcile, run::Outcome},
     store::{Audit, Result},
 };
 
@@ -42,7 +42,8 @@ impl Chore {
     pub fn period(self) -> Duration {
         match self {
             Self::Sample => Duration::from_secs(30),
-            Self::Audit | Self::Prune => Duration::from_secs(60),
+            Self::Audit => Duration::from_secs(60),
+            Self::Prune => Duration::from_secs(300),
             Self::Upkeep => Duration::from_secs(600),
         }
     }
@@ -52,7 +53,7 @@ impl Chore {
         match self {
             Self::Sample => "*/30 * * * * *",
             Self::Audit => "20 * * * * *",
-            Self::Prune => "40 * * * * *",
+            Self::Prune => "40 */5 * * * *",
             Self::Upkeep => "50 */10 * * * *",
         }
     }
@@ -148,6 +149,8 @@ async fn prune(engine: &Engine, now: DateTime<Utc>) -> Result<()> {
             }
         }
     }
-    engine.store.cancel_removed(now).await?;
+    for job in engine.store.cancel_removed(now).await? {
+        engine.ended_unstarted(&job, Outcome::Cancelled);
+    }
     Ok(())
 }

@@ -9,8 +9,11 @@ use uuid::Uuid;
 use super::{Engine, attempt::ABORT_GRACE};
 use crate::{
     clock::{Observation, Sample},
-    domain::{run::ReplicaId, settle::Ended},
-    store::{Replica, Result, StoreError},
+    domain::{
+        run::{Outcome, ReplicaId},
+        settle::Ended,
+    },
+    store::{Freed, Replica, Result, StoreError},
 };
 
 /// How long a lease lasts.
@@ -117,13 +120,24 @@ pub async fn rescue(engine: &Engine) -> Result<()> {
         return Ok(());
     }
     let freed = engine.store.free_lost(engine.running.replica(), engine.clock.now()).await?;
-    for (run, job) in &freed {
-        info!(component = "scheduler", job_name = %job, run_id = %run, "freed from a replica that is gone");
-    }
+    note_freed(engine, &freed);
     if !freed.is_empty() {
         engine.wake.runner.notify_one();
     }
     Ok(())
+}
+
+/// Logs runs that were freed, and counts those that ended without their process.
+pub fn note_freed(engine: &Engine, freed: &[Freed]) {
+    for Freed { run, job, outcome } in freed {
+        info!(
+            component = "scheduler", job_name = %job, run_id = %run, outcome = outcome.map(Outcome::word),
+            "freed from a process that is gone"
+        );
+        if let Some(outcome) = *outcome {
+            engine.ended_unstarted(job, outcome);
+        }
+    }
 }
 
 /// Samples the database's clock; SQLite has none of its own, so there the host's is sampled the same way.

@@ -14,7 +14,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// After a tick that failed on the database, or that was not allowed.
 const FAILED_SLEEP: Duration = Duration::from_millis(200);
 /// Between two looks for runs that nobody announced: retries of others, producers in other processes.
-const POLL: Duration = Duration::from_millis(2_500);
+const POLL: Duration = Duration::from_millis(4_000);
 /// Spread of `POLL`, so that replicas do not ask in step.
 const POLL_SPREAD: Duration = Duration::from_millis(1_000);
 /// Between two readings of the cursors, which people and other replicas move.

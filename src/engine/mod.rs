@@ -26,7 +26,7 @@ use crate::{
     clock::Clock,
     domain::{
         job::{Job, JobName},
-        run::ReplicaId,
+        run::{Outcome, ReplicaId},
     },
     handlers::{AppDatabase, Tools},
     job_table::JobTable,
@@ -228,6 +228,15 @@ impl Engine {
     pub fn fail_for_good(&self, why: String) {
         self.status.change(|condition| condition.fatal = Some(why));
         self.wake.fatal.notify_one();
+    }
+
+    /// Counts a run that ended without a process of its own. Jobs of other tables are not ours to count: labels come from
+    /// our job table only.
+    pub fn ended_unstarted(&self, job: &JobName, outcome: Outcome) {
+        if self.table.job(job).is_some() {
+            self.metrics.finished_unstarted(job, outcome, self.clock.now());
+            self.status.settled();
+        }
     }
 
     pub fn table_hash(&self) -> &str {

@@ -90,8 +90,11 @@ impl Metrics {
     }
 
     /// A run that another process lost was settled by this one (`lost`, `unknown`), or one was cancelled while it waited.
-    pub fn finished_unstarted(&self, job: &JobName, outcome: Outcome) {
+    pub fn finished_unstarted(&self, job: &JobName, outcome: Outcome, now: DateTime<Utc>) {
         self.counted.runs.with_label_values(&[job.as_str(), outcome.word()]).inc();
+        if outcome.is_failure() {
+            self.failures.push(job, now);
+        }
     }
 
     /// This replica's lease ran out under it.

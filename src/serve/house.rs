@@ -81,6 +81,7 @@ impl House {
         keeper.register().await?;
         if !engine.store.needs_lease() {
             let freed = engine.store.free_all(engine.clock.now()).await?;
+            lease::note_freed(engine, &freed);
             if !freed.is_empty() {
                 warn!(component = "scheduler", runs = freed.len(), "freed runs that the last process left running");
             }

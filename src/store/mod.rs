@@ -22,7 +22,7 @@ pub use dialect::Kind;
 pub use ledger::{ActivateRequest, Activation, Audit, AuditWindow, PlanRequest, Rewound};
 pub use reads::RunFilter;
 pub use snapshot::Figures;
-pub use work::{Enqueued, NewRun};
+pub use work::{Enqueued, Freed, NewRun};
 
 use crate::domain::{
     job::{Job, JobName},

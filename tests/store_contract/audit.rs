@@ -72,9 +72,15 @@ both! {
         house.deploy(MINUTE, 30).await;
         house.plan(60).await;
 
-        let refused = house.store.rewind(&name("tick"), at(60)).await;
+        for not_ahead in [60, 30, 0] {
+            let refused = house.store.rewind(&name("tick"), at(not_ahead)).await;
+            assert!(matches!(refused, Err(StoreError::Conflict(_))), "{not_ahead}: {refused:?}");
+        }
 
-        assert!(matches!(refused, Err(StoreError::Conflict(_))));
+        let rows = house.store.job_rows().await.unwrap();
+        let cursor = rows.iter().find(|row| row.name == name("tick")).and_then(|row| row.planned_until);
+        assert_eq!(cursor, Some(at(60)));
+        assert!(matches!(house.store.rewind(&name("mail"), at(60)).await, Err(StoreError::Conflict(_))));
         assert!(matches!(house.store.rewind(&name("nobody"), at(60)).await, Err(StoreError::NotFound(_))));
     }
 }

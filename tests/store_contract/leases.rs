@@ -2,11 +2,11 @@
 
 use emponto::{
     domain::run::{Outcome, Reason, ReplicaId, Run, State},
-    store::{ClaimRequest, Kind},
+    store::{ClaimRequest, Freed, Kind},
 };
 use uuid::Uuid;
 
-use super::house::{House, MINUTE, at, fence, finish, new_run};
+use super::house::{House, MINUTE, at, fence, finish, name, new_run};
 
 /// A replica that lives until 30 and holds so many runs of the queue.
 async fn holder(house: &mut House, runs: usize) -> (ReplicaId, Vec<Run>) {
@@ -161,8 +161,9 @@ both! {
         house.deploy("[jobs.mail]\ndelivery = \"at_most_once\"\nrun.noop = {}\n", 0).await;
         let (_, runs) = holder(&mut house, 1).await;
 
-        house.store.free_lost(house.replica, at(31)).await.unwrap();
+        let freed = house.store.free_lost(house.replica, at(31)).await.unwrap();
 
+        assert_eq!(freed, [Freed { run: runs[0].id, job: name("mail"), outcome: Some(Outcome::Unknown) }]);
         assert_eq!(fates(&house, &runs).await, [(State::Finished, Some(Outcome::Unknown), 1, 1)]);
     }
 

@@ -5,11 +5,11 @@
 //! - rows that reach from the past beyond now are cut at the last instant that has come;
 //! - runs that were started for an instant ahead stay as what they are, runs that happened, but without an instant.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use super::epochs;
 use crate::{
-    domain::{job::JobName, run::RunId, schedule::Schedule},
+    domain::{health::is_ahead, job::JobName, run::RunId, schedule::Schedule},
     store::{
         Result, Store, StoreError,
         dialect::{Sql, statements},
@@ -52,7 +52,8 @@ pub struct Rewound {
 }
 
 impl Store {
-    /// Moves a cursor that is ahead of `now` back to `now`.
+    /// Moves a cursor that is ahead of `now` back to `now`. One that is ahead by less than health calls ahead may only be
+    /// younger than `now`: the daemon has planned meanwhile, and setting it back would take out live rows.
     ///
     /// # Errors
     /// `NotFound`; `Conflict` when the cursor is not ahead.
@@ -67,8 +68,10 @@ async fn rewind(session: &mut Session<'_>, job: JobName, now: DateTime<Utc>) -> 
         return Err(StoreError::NotFound(format!("no job {:?} in the active job table", job.as_str())));
     };
     let from = row.columns().instant()?;
-    if from <= now {
-        return Err(StoreError::Conflict(format!("job {:?}: its cursor, {from}, is not ahead of now", job.as_str())));
+    if !is_ahead(from, now) {
+        let cursor = from.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let why = format!("job {:?}: its cursor, {cursor}, is not ahead of the clock", job.as_str());
+        return Err(StoreError::Conflict(why));
     }
     let removed = session.execute(&REMOVE, params![&job, now]).await?;
     let detached = session.execute(&DETACH, params![&job, now]).await?;

@@ -3,7 +3,10 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
-    domain::run::{RunId, State},
+    domain::{
+        job::JobName,
+        run::{RunId, State},
+    },
     store::{
         Result, Store, StoreError,
         dialect::{Sql, statements},
@@ -17,7 +20,7 @@ const ABSENCE: TimeDelta = TimeDelta::hours(1);
 /// Jobs removed before this were dealt with; what was missed (the daemon was down) cannot be claimed anyway.
 const LOOK_BACK: TimeDelta = TimeDelta::days(30);
 /// Rows of one transaction.
-const BATCH: i64 = 1_000;
+const BATCH: usize = 1_000;
 /// Transactions of one call; the next call goes on.
 const MOST_BATCHES: usize = 20;
 
@@ -39,7 +42,8 @@ statements! {
             where j.retired_at <= $2 and j.retired_at > $4 and r.state in ('waiting', 'due')
             limit $3
             {for_update_of(r)}
-        )"
+        )
+        returning job"
     );
 }
 
@@ -52,23 +56,24 @@ impl Store {
         self.write(QUICK, move |session| Box::pin(cancel(session, run, now))).await
     }
 
-    /// Ends what waits for jobs that left the job table an hour ago: `cancelled: removed`. Returns how many.
-    pub async fn cancel_removed(&self, now: DateTime<Utc>) -> Result<u64> {
-        let mut cancelled = 0;
+    /// Ends what waits for jobs that left the job table an hour ago: `cancelled: removed`. Returns the job of each run.
+    pub async fn cancel_removed(&self, now: DateTime<Utc>) -> Result<Vec<JobName>> {
+        let mut cancelled = Vec::new();
         for _ in 0..MOST_BATCHES {
-            let batch = self.write(QUICK, move |session| {
-                Box::pin(async move {
-                    session.execute(&END_REMOVED, params![now, now - ABSENCE, BATCH, now - LOOK_BACK]).await
-                })
-            });
-            let batch = batch.await?;
-            cancelled += batch;
-            if batch < BATCH.unsigned_abs() {
+            let batch = self.write(QUICK, move |session| Box::pin(cancel_batch(session, now))).await?;
+            let is_last = batch.len() < BATCH;
+            cancelled.extend(batch);
+            if is_last {
                 break;
             }
         }
         Ok(cancelled)
     }
+}
+
+async fn cancel_batch(session: &mut Session<'_>, now: DateTime<Utc>) -> Result<Vec<JobName>> {
+    let rows = session.rows(&END_REMOVED, params![now, now - ABSENCE, BATCH as i64, now - LOOK_BACK]).await?;
+    rows.iter().map(|row| row.columns().job()).collect()
 }
 
 async fn cancel(session: &mut Session<'_>, run: RunId, now: DateTime<Utc>) -> Result<State> {

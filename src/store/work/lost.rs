@@ -23,6 +23,15 @@ statements! {
     BURY = Sql::both(
         "update {replicas} set state = 'dead' where state = 'live' and lease_until <= $2 and id <> $1"
     );
+    /// One look that locks nothing: on a quiet day it is all that a rescue costs.
+    NEEDED = Sql::both(
+        "select exists (select 1 from {replicas} where state = 'live' and lease_until <= $2 and id <> $1)
+        or exists (
+            select 1 from {runs} r
+            where r.state = 'running' and r.replica <> $1
+            and not exists (select 1 from {replicas} p where p.id = r.replica and p.state = 'live')
+        )"
+    );
     /// By the absence of a living holder, not by a list of the dead: a claim that was on its way when its replica
     /// died is found the next time.
     ORPHANS = Sql::both(
@@ -53,35 +62,52 @@ statements! {
             error = 'its process died', errors = {noted(errors, attempt, $9, 'its process died')}
         from {given}
         where id = given_id and lease = given_lease and {still_running(state)}
-        returning id, job"
+        returning id, job, outcome"
     );
+}
+
+/// A run that its process left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Freed {
+    pub run: RunId,
+    pub job: JobName,
+    /// How it ended without its process; `None` = it goes on.
+    pub outcome: Option<Outcome>,
 }
 
 impl Store {
     /// Frees what runs in the name of replicas whose lease has expired, or that are gone; never our own. Checked and
     /// changed in one transaction. Returns what was freed.
-    pub async fn free_lost(&self, me: ReplicaId, now: DateTime<Utc>) -> Result<Vec<(RunId, JobName)>> {
+    pub async fn free_lost(&self, me: ReplicaId, now: DateTime<Utc>) -> Result<Vec<Freed>> {
+        if !self.glance(move |session| Box::pin(is_needed(session, me, now))).await? {
+            return Ok(Vec::new());
+        }
         self.write(QUICK, move |session| Box::pin(free_lost(session, me, now))).await
     }
 
     /// Frees everything that runs: for SQLite at start, when the file lock proves that nobody is alive.
-    pub async fn free_all(&self, now: DateTime<Utc>) -> Result<Vec<(RunId, JobName)>> {
+    pub async fn free_all(&self, now: DateTime<Utc>) -> Result<Vec<Freed>> {
         self.write(QUICK, move |session| Box::pin(free_all(session, now))).await
     }
 }
 
-async fn free_lost(session: &mut Session<'_>, me: ReplicaId, now: DateTime<Utc>) -> Result<Vec<(RunId, JobName)>> {
+async fn is_needed(session: &mut Session<'_>, me: ReplicaId, now: DateTime<Utc>) -> Result<bool> {
+    let rows = session.rows(&NEEDED, params![me, now]).await?;
+    rows.first().map_or(Ok(false), |row| row.columns().flag())
+}
+
+async fn free_lost(session: &mut Session<'_>, me: ReplicaId, now: DateTime<Utc>) -> Result<Vec<Freed>> {
     session.execute(&BURY, params![me, now]).await?;
     let orphans = session.rows(&ORPHANS, params![me]).await?;
     free(session, &orphans, now).await
 }
 
-async fn free_all(session: &mut Session<'_>, now: DateTime<Utc>) -> Result<Vec<(RunId, JobName)>> {
+async fn free_all(session: &mut Session<'_>, now: DateTime<Utc>) -> Result<Vec<Freed>> {
     let running = session.rows(&RUNNING, params![]).await?;
     free(session, &running, now).await
 }
 
-async fn free(session: &mut Session<'_>, rows: &[Row], now: DateTime<Utc>) -> Result<Vec<(RunId, JobName)>> {
+async fn free(session: &mut Session<'_>, rows: &[Row], now: DateTime<Utc>) -> Result<Vec<Freed>> {
     let doomed: Vec<Doomed> = rows.iter().map(Doomed::read).collect::<Result<_>>()?;
     let suspicious: HashSet<Uuid> = doomed.iter().filter(|run| 1 <= run.crashes).map(|run| run.replica).collect();
     let given = doomed.iter().map(|run| run.columns(run.fate(suspicious.contains(&run.replica))));
@@ -89,7 +115,7 @@ async fn free(session: &mut Session<'_>, rows: &[Row], now: DateTime<Utc>) -> Re
     let rows = session.bulk(&FREE, given.collect(), params![now, at]).await?;
     let freed = |row: &Row| {
         let mut columns = row.columns();
-        Ok((RunId(columns.uuid()?), columns.job()?))
+        Ok(Freed { run: RunId(columns.uuid()?), job: columns.job()?, outcome: columns.maybe_word()? })
     };
     rows.iter().map(freed).collect()
 }

@@ -11,6 +11,7 @@ mod settle;
 mod settle_app;
 
 pub use enqueue::{Enqueued, NewRun};
+pub use lost::Freed;
 
 use super::dialect::Sql;
 
