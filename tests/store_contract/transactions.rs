@@ -69,6 +69,27 @@ async fn a_caller_that_goes_away_leaves_no_open_transaction_behind() {
     assert_eq!(row.paused_at, None);
 }
 
+/// On SQLite a handler's transaction holds the only writer: the engine waits for one of them, not for all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_handlers_that_wait_for_the_writer_do_not_keep_the_engine_from_it() {
+    let mut house = House::sqlite().await;
+    house.deploy(MINUTE, 0).await;
+    for _ in 0..8 {
+        let store = house.store.clone();
+        tokio::spawn(async move {
+            let held = store.begin_app().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            drop(held);
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+
+    let run = new_run("mail", 0);
+    let written = tokio::time::timeout(Duration::from_secs(2), house.store.enqueue(&run, at(0))).await;
+
+    written.expect("it waits for one handler").unwrap();
+}
+
 both! {
     async fn effect_and_settlement_commit_together(house: House) {
         let mut house = house;
