@@ -50,9 +50,10 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("not JSON ({error}): {text}"))
 }
 
-/// A daemon that has run the ticking job a few times.
+/// A daemon that has run the ticking job a few times, and whose health knows that its planner turns.
 fn busy() -> Daemon {
     let mut daemon = Setup::new(JOBS).start();
+    daemon.wait_for("a running planner", |daemon| daemon.get("/health/workers").json()["scheduler"] == "running");
     daemon.wait_for("three runs", |daemon| {
         3 <= json(&say(&daemon.setup, &["runs", "list", "-o", "json"], 0)).as_array().unwrap().len()
     });
@@ -112,6 +113,26 @@ fn check_answers_with_the_code_for_configuration() {
     assert!(say(&good, &["check"], 0).contains("3 jobs, 0 errors"));
     assert!(say(&bad, &["check"], 3).contains("evry"));
     assert!(say(&good, &["config", "show", "--origin"], 0).contains("WORKERS_LISTEN"));
+}
+
+#[test]
+fn check_lets_a_database_that_is_there_read_the_sql_of_the_jobs() {
+    let sql = |text: &str| {
+        format!("version = 1\n[jobs.a]\nevery = \"5min\"\ntimezone = \"UTC\"\nrun.sql = {{ text = \"{text}\" }}\n")
+    };
+    let setup = Setup::new(&sql("select missing from nowhere"));
+
+    say(&setup, &["check"], 0);
+    assert!(!setup.path("workers.db").exists(), "checking makes no database");
+    say(&setup, &["migrate", "up"], 0);
+    let refused = say(&setup, &["check"], 3);
+    assert!(refused.contains("job `a`") && refused.contains("nowhere"), "{refused}");
+    setup.write_jobs(
+        "version = 1\n[jobs.a]\nevery = \"5min\"\nwhen = { sql = \"select open from gates\" }\nrun.noop = {}\n",
+    );
+    assert!(say(&setup, &["check"], 3).contains("gates"));
+    setup.write_jobs(&sql("select count(*) from workers_runs where due_at < :now"));
+    say(&setup, &["check"], 0);
 }
 
 #[test]
@@ -180,7 +201,7 @@ fn a_job_is_paused_and_resumed_beside_the_daemon() {
     assert!(!say(&daemon.setup, &["jobs", "show", "tick"], 0).contains("a look at it"));
 
     complain(&daemon.setup, &["jobs", "pause", "tock"], 7, "did you mean tick?");
-    complain(&daemon.setup, &["jobs", "rewind", "tick"], 8, "not ahead");
+    complain(&daemon.setup, &["jobs", "rewind", "tick"], 8, "is not ahead of the clock");
     let jobs = json(&say(&daemon.setup, &["jobs", "list", "-o", "json"], 0));
     assert_eq!(
         jobs.as_array().unwrap().iter().map(|job| job["job"].as_str().unwrap()).collect::<Vec<_>>(),

@@ -6,8 +6,12 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use chrono::TimeDelta;
 use emponto::{
-    domain::{run::Failure, settle::Ended},
-    engine::Scope,
+    domain::{health::Snapshot, run::Failure, settle::Ended},
+    engine::{
+        Scope,
+        chores::{self, Chore, Duty},
+        observe::Observer,
+    },
 };
 use support::world::{House, World, name, read_table, success, utc};
 
@@ -302,4 +306,32 @@ async fn two_replicas_in_one_world_record_each_instant_once() {
     let accounts = world.accounts().await;
     World::assert_conserved(&accounts);
     assert_eq!((accounts["probe"].expected, accounts["probe"].ran + accounts["probe"].open), (20, 20));
+}
+
+/// The ticker of the chores is dead from the start: nothing pokes, and the account is audited all the same.
+#[tokio::test]
+async fn nothing_depends_on_the_ticker_of_the_chores() {
+    let mut world = World::new(&every_minute(""), "2026-03-02 08:00").await;
+    world.run_until("2026-03-02 08:30").await;
+    let engine = std::sync::Arc::clone(&world.house.as_ref().unwrap().engine);
+    let snapshot = Snapshot::starting(engine.running.replica(), "0.0.0", world.now());
+    let observer = std::sync::Arc::new(Observer::new(std::sync::Arc::new(arc_swap::ArcSwap::from_pointee(snapshot))));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let duty = Duty { patience: std::time::Duration::from_millis(20), ..Duty::new(Chore::Audit) };
+    let chore = tokio::spawn(chores::supervise(engine, observer, duty, stop.clone()));
+
+    let audited = async {
+        loop {
+            let row = world.store.job_rows().await.unwrap().remove(0);
+            if row.audited_until == row.planned_until {
+                break row.audit;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    let audit = tokio::time::timeout(std::time::Duration::from_secs(20), audited).await.expect("the audit comes");
+
+    stop.cancel();
+    chore.await.unwrap();
+    assert_eq!((audit.expected, audit.ran, audit.unexplained()), (30, 30, 0));
 }

@@ -88,7 +88,7 @@ impl Arguments {
         match command {
             Command::Start(arguments) => start::start(load(&flags)?, arguments).await,
             Command::Run(arguments) => start::run(load(&flags)?, arguments).await,
-            Command::Check(arguments) => check(&arguments, &flags),
+            Command::Check(arguments) => check(&arguments, &flags).await,
             Command::Explain(arguments) => explain(&arguments, output),
             Command::Next(arguments) => next(&arguments, &flags, output),
             Command::Jobs(command) => ledger::jobs::jobs(&books(&flags).await?, command, output).await,
@@ -99,7 +99,7 @@ impl Arguments {
             Command::Migrate(command) => {
                 migrate::migrate(command, &serve::database(&settings(&flags)?), output).await
             }
-            Command::Config(command) => config::config(&command, &flags, output),
+            Command::Config(command) => config::config(&command, &flags, output).await,
             Command::Version { json } => version(json),
         }
     }
@@ -123,8 +123,18 @@ fn base(at: status::At, flags: &Flags) -> Result<String, Stop> {
     Ok(format!("http://{listen}"))
 }
 
-fn check(arguments: &check::CheckArguments, flags: &Flags) -> anyhow::Result<Exit> {
-    let (text, exit) = check::examine(arguments, flags, Clock::system().now()).answer(arguments);
+/// Settings and table, and what the database says of the statements when it can be asked.
+async fn check(arguments: &check::CheckArguments, flags: &Flags) -> anyhow::Result<Exit> {
+    let mut examined = check::examine(arguments, flags, Clock::system().now());
+    let asked = match &examined.loaded {
+        Some(loaded) => serve::refused_statements(&loaded.table, &serve::database(&loaded.config)).await,
+        None => Ok(Vec::new()),
+    };
+    match asked {
+        Ok(refused) => refused.iter().for_each(|(job, message)| examined.refuse_statement(job, message)),
+        Err(error) => output::remark(&format!("the SQL of the jobs was not prepared: {error}")),
+    }
+    let (text, exit) = examined.answer(arguments);
     line(&text)?;
     Ok(exit)
 }

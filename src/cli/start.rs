@@ -114,7 +114,7 @@ fn names(loaded: &Loaded, names: Vec<String>) -> Result<BTreeSet<String>, Stop> 
 
 fn log(config: &Config) -> Result<(), Stop> {
     let terminal = std::io::stderr().is_terminal();
-    let color = terminal && !config.variables.get("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let color = terminal && config.variables.get("NO_COLOR").is_none_or(String::is_empty);
     let look = match config.log_format.as_str() {
         "text" => Look::Text { color },
         "auto" if terminal => Look::Text { color },

@@ -7,6 +7,8 @@ mod resolve;
 use std::{
     collections::BTreeMap,
     env,
+    fs::File,
+    io::{BufRead as _, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -24,7 +26,12 @@ pub struct Surroundings {
     pub unreadable: Vec<String>,
     pub in_container: bool,
     pub working_directory: PathBuf,
+    /// First line of the system's zone data, which names their version; `None` = there are none.
+    pub zone_data: Option<String>,
 }
+
+/// Where the system keeps the source of its zone data.
+const ZONE_DATA_FILE: &str = "/usr/share/zoneinfo/tzdata.zi";
 
 impl Surroundings {
     /// Reads the environment of the process.
@@ -44,8 +51,15 @@ impl Surroundings {
         surroundings.in_container = Path::new("/.dockerenv").exists()
             || Path::new("/run/.containerenv").exists()
             || ["container", "KUBERNETES_SERVICE_HOST", "RAILWAY_ENVIRONMENT_ID"].into_iter().any(has);
+        surroundings.zone_data = first_line(ZONE_DATA_FILE);
         surroundings
     }
+}
+
+fn first_line(path: &str) -> Option<String> {
+    let mut line = String::new();
+    BufReader::new(File::open(path).ok()?).read_line(&mut line).ok()?;
+    Some(line)
 }
 
 /// Flags of the command line that set something, by the name of the setting, such as `server.listen`.

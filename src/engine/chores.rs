@@ -70,12 +70,12 @@ impl Chore {
 
 /// Starts the ticker: `tokio-cron-scheduler` in the one role where its lag and its losses do not matter.
 /// It is dropped with the process: its shutdown waits for nothing anyway.
-pub async fn start_ticker(chores: &[(Chore, Arc<Notify>)]) -> Result<JobScheduler, JobSchedulerError> {
+pub async fn start_ticker(duties: &[Duty]) -> Result<JobScheduler, JobSchedulerError> {
     let ticker = JobScheduler::new_with_channel_size(CHANNEL_SIZE).await?;
     // One after another: jobs added at the same time can be lost without an error.
-    for (chore, poke) in chores {
-        let poke = Arc::clone(poke);
-        let job = Job::new_async(chore.cron(), move |_, _| {
+    for duty in duties {
+        let poke = Arc::clone(&duty.poke);
+        let job = Job::new_async(duty.chore.cron(), move |_, _| {
             let poke = Arc::clone(&poke);
             Box::pin(async move { poke.notify_one() })
         })?;
@@ -85,14 +85,29 @@ pub async fn start_ticker(chores: &[(Chore, Arc<Notify>)]) -> Result<JobSchedule
     Ok(ticker)
 }
 
-/// Waits for the poke, or for twice the period, and works; one chore, one task.
-pub async fn supervise(engine: Arc<Engine>, observer: Arc<Observer>, chore: (Chore, Arc<Notify>), stop: CancellationToken) {
-    let (chore, poke) = chore;
+/// A chore with the bell that the ticker rings for it.
+#[derive(Clone)]
+pub struct Duty {
+    pub chore: Chore,
+    pub poke: Arc<Notify>,
+    /// It works after this long without a poke, too.
+    pub patience: Duration,
+}
+
+impl Duty {
+    pub fn new(chore: Chore) -> Self {
+        Self { chore, poke: Arc::default(), patience: chore.period() * 2 }
+    }
+}
+
+/// Waits for the poke, or for as long as its patience lasts, and works; one chore, one task.
+pub async fn supervise(engine: Arc<Engine>, observer: Arc<Observer>, duty: Duty, stop: CancellationToken) {
+    let chore = duty.chore;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = poke.notified() => {}
-            () = time::sleep(chore.period() * 2) => debug!(?chore, "no poke came: working all the same"),
+            () = duty.poke.notified() => {}
+            () = time::sleep(duty.patience) => debug!(?chore, "no poke came: working all the same"),
         }
         match time::timeout(CHORE_TIMEOUT, chore.tick(&engine, &observer, engine.clock.now())).await {
             Ok(Ok(())) => {}

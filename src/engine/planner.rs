@@ -6,11 +6,15 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tracing::info;
 
 use super::{Engine, running::Claimed};
 use crate::{
-    domain::job::{Job, JobName, Overlap},
-    store::{JobRow, Lane, PlanRequest, Planned, Result},
+    domain::{
+        job::{Job, JobName, Overlap},
+        run::{Reason, Trigger},
+    },
+    store::{JobRow, Lane, PlanRequest, Planned, Recorded, Result},
 };
 
 /// First wait after a job was locked or its transaction failed; doubles up to `LONGEST_RETRY`.
@@ -122,6 +126,7 @@ impl Planner {
             if let Some(reason) = row.skipped {
                 self.engine.metrics.skipped(&row.job, reason, row.covers);
             }
+            bill(row);
             let replaces = |job: &Arc<Job>| job.policy.overlap == Overlap::Replace;
             if self.engine.table.job(&row.job).is_some_and(replaces) {
                 // The renewal brings the cancel flag home; the new run should not wait ten seconds for it.
@@ -176,4 +181,18 @@ impl Planner {
             self.agenda.remove(&(old.at, name.clone()));
         }
     }
+}
+
+/// Says what became of instants that were not recorded when they were due: downtime, a stall, an edit. The lines of a
+/// start are its bill.
+pub fn bill(row: &Recorded) {
+    let (owed, until) = (row.covers, row.scheduled_for.to_rfc3339());
+    let fate = match row.skipped {
+        Some(reason @ (Reason::Missed | Reason::TooLate | Reason::Edited | Reason::Removed)) => format!("skipped: {reason}"),
+        Some(_) => return,
+        None if row.trigger == Trigger::CatchUp => "caught up in one run".into(),
+        None if 1 < owed => "folded into the live run".into(),
+        None => return,
+    };
+    info!(component = "scheduler", job_name = %row.job, "owed {owed} instants up to {until}: {fate}");
 }

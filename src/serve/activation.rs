@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
-    engine::Engine,
+    domain::job::{Job, JobName},
+    engine::{Engine, planner},
     store::{ActivateRequest, StoreError},
 };
 
@@ -31,6 +32,10 @@ pub async fn activate(engine: &Engine) -> Result<(), StoreError> {
     };
     let activation = engine.store.activate(&request).await?;
     let was_active = engine.status.get().active;
+    activation.bill.iter().for_each(planner::bill);
+    for (job, why) in &activation.unreadable {
+        error!(component = "scheduler", job_name = %job, "cannot read its old schedule, so nothing of it was recorded: {why}");
+    }
     if activation.changed {
         info!(component = "scheduler", table = engine.table_hash(), "job table activated");
     } else if !activation.active && was_active {
@@ -39,6 +44,18 @@ pub async fn activate(engine: &Engine) -> Result<(), StoreError> {
     engine.status.change(|condition| condition.active = activation.active);
     engine.wake.planner.notify_one();
     Ok(())
+}
+
+/// Jobs that this process was told to run and that the active table describes otherwise, or not at all: nothing of
+/// them would ever be claimed here.
+pub async fn foreign_jobs(engine: &Engine) -> Result<Vec<JobName>, StoreError> {
+    let rows = engine.store.job_rows().await?;
+    let is_active = |job: &Job| {
+        rows.iter().any(|row| row.name == job.name && row.work_hash == job.work_hash && row.retired_at.is_none())
+    };
+    let mine = engine.table.jobs.values().map(|entry| &entry.job);
+    let foreign = mine.filter(|job| engine.settings.scope.claims(job) && !is_active(job));
+    Ok(foreign.map(|job| job.name.clone()).collect())
 }
 
 /// A table that lost its place gets it back when nobody has held the active one for a minute.

@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
-    sync::{Mutex, Notify, mpsc},
+    sync::{Mutex, mpsc},
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -12,15 +12,15 @@ use tracing::{error, info, warn};
 
 use super::{
     Goodbye, Options,
-    activation::{activate, stay_active},
+    activation::{activate, foreign_jobs, stay_active},
     once,
     signals::Signals,
 };
 use crate::{
     clock::Observation,
-    domain::settle::Ended,
+    domain::{job::JobName, settle::Ended},
     engine::{
-        Engine, attempt::ABORT_GRACE, chores, chores::Chore, lease, lease::Keeper, loops, observe::Observer, settler,
+        Engine, attempt::ABORT_GRACE, chores::{self, Chore, Duty}, lease, lease::Keeper, loops, observe::Observer, settler,
         settler::Finished,
     },
     store::StoreError,
@@ -94,11 +94,28 @@ impl House {
             }
         }
         activate(engine).await?;
+        self.refuse_foreign_jobs().await?;
         self.supervise("lease", {
             let (engine, end) = (Arc::clone(engine), self.end.clone());
             move || loops::keep(Arc::clone(&engine), Keeper::new(Arc::clone(&engine)), end.clone())
         });
         Ok(())
+    }
+
+    /// A lone worker whose job is not the active one would wait for ever; it says so instead.
+    async fn refuse_foreign_jobs(&self) -> Result<(), StoreError> {
+        if self.engine.settings.scope.only.is_empty() {
+            return Ok(());
+        }
+        let foreign = foreign_jobs(&self.engine).await?;
+        if foreign.is_empty() {
+            return Ok(());
+        }
+        let names = foreign.iter().map(JobName::as_str).collect::<Vec<_>>().join(", ");
+        Err(StoreError::Conflict(format!(
+            "{names}: this job table is not the active one, and describes it otherwise; start the service with this table, or \
+            run `workers config activate`"
+        )))
     }
 
     async fn start_loops(&self) -> anyhow::Result<()> {
@@ -125,14 +142,14 @@ impl House {
 
     #[expect(clippy::mem_forget, reason = "nothing depends on the ticker, so nobody waits for it to stop")]
     async fn start_chores(&self) -> anyhow::Result<()> {
-        let pokes: Vec<(Chore, Arc<Notify>)> = Chore::ALL.map(|chore| (chore, Arc::default())).into();
-        for (chore, poke) in pokes.clone() {
+        let duties = Chore::ALL.map(Duty::new);
+        for duty in duties.clone() {
             let (engine, observer, stop) = (Arc::clone(&self.engine), Arc::clone(&self.observer), self.stop.clone());
             self.supervise("chore", move || {
-                chores::supervise(Arc::clone(&engine), Arc::clone(&observer), (chore, Arc::clone(&poke)), stop.clone())
+                chores::supervise(Arc::clone(&engine), Arc::clone(&observer), duty.clone(), stop.clone())
             });
         }
-        let ticker = chores::start_ticker(&pokes).await.context("cannot start the ticker of the chores")?;
+        let ticker = chores::start_ticker(&duties).await.context("cannot start the ticker of the chores")?;
         // It goes with the process.
         std::mem::forget(ticker);
         Ok(())

@@ -3,6 +3,7 @@
 mod options;
 mod banner;
 mod once;
+mod prepare;
 mod signals;
 mod opening;
 mod house;
@@ -34,6 +35,7 @@ use crate::{
 pub use crate::http::ListenError;
 pub use once::once_elsewhere;
 pub use options::database;
+pub use prepare::refused_statements;
 
 use house::House;
 use opening::{app_database, handlers_runtime, open};

@@ -60,7 +60,7 @@ impl Sql {
         Self { name: "", postgres: Some(text), sqlite: Some(text), given: &[] }
     }
 
-    /// Common ground over many rows: arrays on PostgreSQL, one execution per row on SQLite.
+    /// Common ground over many rows: an array per column on PostgreSQL, one JSON array of rows in `$1` on SQLite.
     pub(super) const fn bulk(given: &'static [(&'static str, Of)], text: &'static str) -> Self {
         Self { name: "", postgres: Some(text), sqlite: Some(text), given }
     }
@@ -145,6 +145,8 @@ impl Book {
     /// - `{in($1)}`: membership in a list bound as one parameter;
     /// - `{ms(a, b)}`: `a - b` in milliseconds;
     /// - `{noted(errors, attempt, at, error)}`: the list of earlier errors with one more, the oldest leave;
+    /// - `{still_running(state)}`: that it is, for rows found by id: PostgreSQL must not think of the indexes of what
+    ///   runs, which it believes to be empty, and go through all of that for each id;
     /// - `{instant($1)}`, `{text($1)}`: a parameter whose type PostgreSQL could not tell from its place;
     /// - `{hour(at)}`: the start of its hour.
     pub fn expand(&self, text: &str, given: &[(&str, Of)]) -> String {
@@ -181,6 +183,8 @@ impl Book {
                 format!("(extract(epoch from ({later} - {earlier})) * 1000)::bigint")
             }
             ("ms", [later, earlier]) => format!("({later} - {earlier})"),
+            ("still_running", [state]) if postgres => format!("{state} is not distinct from 'running'"),
+            ("still_running", [state]) => format!("{state} = 'running'"),
             ("instant", [value]) if postgres => format!("{value}::timestamptz"),
             ("text", [value]) if postgres => format!("{value}::text"),
             ("instant" | "text", [value]) => (*value).to_owned(),
@@ -207,8 +211,9 @@ impl Book {
                 format!("unnest({}) as given({})", arrays.join(", "), names.join(", "))
             }
             Kind::Sqlite => {
-                let values: Vec<String> = numbered.map(|(n, (name, _))| format!("${n} as given_{name}")).collect();
-                format!("(select {}) as given", values.join(", "))
+                let value = |(n, (name, _)): (usize, &(&str, Of))| format!("value ->> {} as given_{name}", n - 1);
+                let values: Vec<String> = numbered.map(value).collect();
+                format!("(select {} from json_each($1)) as given", values.join(", "))
             }
         }
     }

@@ -114,6 +114,20 @@ impl Param {
         }
     }
 
+    /// The value within a row that SQLite reads out of JSON; JSON itself travels as text.
+    pub fn into_json(self) -> Value {
+        match self {
+            Self::Text(value) => value.into(),
+            Self::Int(value) => value.into(),
+            Self::Bool(value) => i64::from(value).into(),
+            Self::Instant(value) => value.map(|value| Millis::from(value).0).into(),
+            Self::Uuid(value) => value.map(|value| value.to_string()).into(),
+            Self::Json(value) => value.map(|value| value.to_string()).into(),
+            Self::Texts(value) => value.into(),
+            Self::Uuids(value) => value.into_iter().map(|value| value.to_string()).collect(),
+        }
+    }
+
     /// PostgreSQL has no NUL in text; SQLite must refuse it too, or the two would hold different ledgers.
     pub fn holds_nul(&self) -> bool {
         match self {

@@ -187,3 +187,53 @@ both! {
         assert_eq!((run.attempt, run.lag_ms, run.state), (2, Some(2_000), State::Running));
     }
 }
+
+/// Whoever counts what runs must be alone until what he claimed is committed.
+#[tokio::test]
+async fn a_limited_job_is_left_alone_while_another_claims_from_it() {
+    let mut house = House::postgres().await;
+    house.deploy("[jobs.mail]\nconcurrency = 3\nrun.noop = {}\n[jobs.post]\nrun.noop = {}\n", 0).await;
+    house.store.enqueue_many(&[new_run("mail", 0), new_run("post", 0)], at(0)).await.unwrap();
+    let mut other = house.ledger.database.as_ref().unwrap().connect().await;
+    let lock = "begin; select pg_advisory_xact_lock(hashtextextended('workers.job.mail', 0))";
+    sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
+
+    let meanwhile = house.claim(1, 10).await;
+    sqlx::raw_sql("commit").execute(&mut other).await.unwrap();
+    let afterwards = house.claim(2, 10).await;
+
+    assert_eq!(meanwhile.iter().map(|(_, run)| run.job.as_str()).collect::<Vec<_>>(), ["post"]);
+    assert_eq!(afterwards.iter().map(|(_, run)| run.job.as_str()).collect::<Vec<_>>(), ["mail"]);
+}
+
+/// A planner that finds the scope taken records the row all the same; it is claimed later.
+#[tokio::test]
+async fn a_row_is_not_born_running_while_another_claims_from_its_job() {
+    let mut house = House::postgres().await;
+    house.deploy(MINUTE, 30).await;
+    let mut other = house.ledger.database.as_ref().unwrap().connect().await;
+    let lock = "begin; select pg_advisory_xact_lock(hashtextextended('workers.job.tick', 0))";
+    sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
+
+    let planned = house.store.plan(&house.plan_request(60, 5)).await.unwrap();
+
+    assert!(planned.started.is_empty());
+    assert_eq!(house.rows("tick").await, ["60..60 x1 schedule due - #0"]);
+}
+
+/// A job whose row another transaction holds is named, and its cursor stays.
+#[tokio::test]
+async fn a_locked_job_is_planned_later_and_holds_up_nobody() {
+    let mut house = House::postgres().await;
+    house.deploy("[jobs.a]\nevery = \"1min\"\nrun.noop = {}\n[jobs.b]\nevery = \"1min\"\nrun.noop = {}\n", 30).await;
+    let mut other = house.ledger.database.as_ref().unwrap().connect().await;
+    let lock = "begin; select 1 from workers.jobs where name = 'a' for update";
+    sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
+
+    let meanwhile = house.plan(60).await;
+    sqlx::raw_sql("commit").execute(&mut other).await.unwrap();
+    let afterwards = house.plan(61).await;
+
+    assert_eq!((meanwhile.locked, meanwhile.recorded.len()), (vec![name("a")], 1));
+    assert_eq!((afterwards.locked.len(), afterwards.recorded.len()), (0, 1));
+}

@@ -76,6 +76,16 @@ both! {
         assert_eq!(fates(&house, &runs).await, [(State::Due, None, 1, 1)]);
     }
 
+    async fn who_is_not_on_the_list_does_not_free_his_own_either(house: House) {
+        let mut house = house;
+        house.deploy(MINUTE, 0).await;
+        house.store.enqueue(&new_run("mail", 0), at(0)).await.unwrap();
+        let (_lease, run) = house.claim_one(1).await;
+
+        assert!(house.store.free_lost(house.replica, at(99)).await.unwrap().is_empty());
+        assert_eq!(house.state(&run).await, State::Running);
+    }
+
     async fn a_freed_replica_cannot_renew(house: House) {
         let mut house = house;
         house.deploy(MINUTE, 0).await;

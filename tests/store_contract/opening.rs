@@ -1,6 +1,6 @@
 //! Opening: what cannot work is said at once, with the next step; what may work later is tried again.
 
-use emponto::store::{DatabaseConfig, Kind, Store, StoreError};
+use emponto::store::{AppConnection, DatabaseConfig, Kind, Store, StoreError};
 
 use super::house::House;
 use crate::support::{
@@ -106,4 +106,50 @@ async fn a_restarted_server_costs_no_verb_its_answer() {
 
     assert!(matches!(away, Err(StoreError::Unreachable(_))), "{away:?}");
     assert!(back.iter().all(Result::is_ok), "{back:?}");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_named_with_the_next_step() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), "in the way").unwrap();
+    let config = DatabaseConfig::sqlite_for_tests(folder.path().join("file/workers.db"));
+
+    let error = refusal(&config).await;
+
+    let text = error.to_string();
+    assert!(matches!(error, StoreError::Config(_)));
+    assert!(text.contains("file/workers.db") && text.contains("WORKERS_DATA_DIR"), "{text}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("workers.db");
+    std::fs::write(&path, "not a database, but long enough to be read as one ".repeat(40)).unwrap();
+
+    let error = refusal(&DatabaseConfig::sqlite_for_tests(&path)).await;
+
+    assert!(matches!(&error, StoreError::Config(text) if text.contains("workers.db")), "{error}");
+}
+
+#[tokio::test]
+async fn behind_a_transaction_pooler_nothing_is_prepared_by_name() {
+    let database = Database::new().await;
+    let config = postgres_config(&format!("{}?pooler=transaction", database.url));
+    let store = Store::open(&config).await.unwrap();
+    store.migrate().await.unwrap();
+
+    for _ in 0..3 {
+        store.job_rows().await.unwrap();
+        store.promote(super::house::at(0)).await.unwrap();
+    }
+
+    assert!(store.describe().pooled);
+    let AppConnection::Postgres(mut tx) = store.begin_app().await.unwrap() else { panic!("a PostgreSQL transaction") };
+    let prepared: i64 = sqlx::query_scalar("select count(*) from pg_prepared_statements")
+        .persistent(false)
+        .fetch_one(&mut *tx)
+        .await
+        .unwrap();
+    assert_eq!(prepared, 0);
 }

@@ -302,10 +302,10 @@ impl House {
 
     async fn land(&mut self, now: DateTime<Utc>) {
         let flights = std::mem::take(&mut self.in_flight);
-        let (landed, flying) = flights.into_iter().partition(|flight| flight.ends_at <= now);
+        let (landed, flying): (Vec<_>, Vec<_>) = flights.into_iter().partition(|flight| flight.ends_at <= now);
         self.in_flight = flying;
         let mut batch = Vec::new();
-        for InFlight { claimed, ended, .. } in Vec::<InFlight>::from(landed) {
+        for InFlight { claimed, ended, .. } in landed {
             batch.push(self.judge(claimed, ended, now));
         }
         if !batch.is_empty() {
@@ -330,7 +330,7 @@ fn line(run: &Run) -> String {
     match (run.covers_from, run.scheduled_for) {
         (Some(from), Some(to)) if from == to => text.push_str(&clock(to)),
         (Some(from), Some(to)) => {
-            write!(text, "{}..{} x{}", clock(from), clock(to), run.covers).expect("a string takes all")
+            write!(text, "{}..{} x{}", clock(from), clock(to), run.covers).expect("a string takes all");
         }
         _ => text.push_str(run.trigger.word()),
     }

@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::{books::Books, runs::instant};
 use crate::{
-    cli::output::{Column, Exit, Output, remark},
+    cli::output::{Column, Exit, Output, Stop, remark},
     domain::{
-        health::{Health, JobHealth, JobVerdict, Snapshot, assess},
+        health::{Health, JobHealth, JobVerdict, Snapshot, assess, is_ahead},
         job::Job,
         run::ReplicaId,
         schedule::Schedule,
@@ -71,14 +71,29 @@ pub async fn jobs(books: &Books, command: Jobs, output: Output) -> anyhow::Resul
             books.store.resume(job, books.now).await?;
             remark(&format!("resumed {job}"));
         }
-        Jobs::Rewind { name } => {
-            let job = &books.job(&name)?.name;
-            let rewound = books.store.rewind(job, books.now).await?;
-            let (from, to) = (instant(Some(rewound.from)), instant(Some(books.now)));
-            remark(&format!("the cursor of {job} went back from {from} to {to}; {} rows removed", rewound.removed));
-        }
+        Jobs::Rewind { name } => rewind(books, &name).await?,
     }
     Ok(Exit::Ok)
+}
+
+/// A cursor that is ahead by less than `jobs list` calls ahead may only be younger than this command: the daemon has planned
+/// meanwhile, and setting it back would take out live rows.
+async fn rewind(books: &Books, name: &str) -> anyhow::Result<()> {
+    let job = &books.job(name)?.name;
+    let rows = books.store.job_rows().await?;
+    let cursor = rows.iter().find(|row| row.name == *job).and_then(|row| row.planned_until);
+    if !cursor.is_some_and(|cursor| is_ahead(cursor, books.now)) {
+        let cursor = instant(cursor);
+        return Err(Stop::new(
+            Exit::Conflict,
+            format!("job {name:?}: its cursor, {cursor}, is not ahead of the clock"),
+        )
+        .into());
+    }
+    let rewound = books.store.rewind(job, books.now).await?;
+    let (from, to) = (instant(Some(rewound.from)), instant(Some(books.now)));
+    remark(&format!("the cursor of {job} went back from {from} to {to}; {} rows removed", rewound.removed));
+    Ok(())
 }
 
 /// A line of `jobs list`.
@@ -156,7 +171,7 @@ async fn show(books: &Books, name: &str, output: Output) -> anyhow::Result<()> {
         ("next", firings.join("  ")),
         ("handler", job.handler.to_owned()),
         ("status", verdict.map(|verdict| verdict.status.to_string()).unwrap_or_default()),
-        ("paused", paused.clone().unwrap_or_default()),
+        ("paused", paused.unwrap_or_default()),
         ("disabled", job.disabled.clone().unwrap_or_default()),
         ("timeout", format!("{} s", policy.timeout.as_secs_f64())),
         ("attempts", policy.retry.max_attempts.to_string()),

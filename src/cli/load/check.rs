@@ -136,7 +136,6 @@ fn counted(count: usize, word: &str) -> String {
 
 impl Examined {
     /// Adds that the database refuses a statement of a job.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever opens the database beside `check`"))]
     pub fn refuse_statement(&mut self, job: &JobName, message: &str) {
         let line = self.loaded.as_ref().and_then(|loaded| loaded.table.jobs.get(job)).map_or(1, |entry| entry.line);
         let message = format!("job `{job}`: {message}");

@@ -1,13 +1,22 @@
 //! `config`: the settings in force and where each came from, the schema of jobs.toml, and the list of variables.
 
+use std::sync::Arc;
+
 use clap::{Args, Subcommand};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::{Loaded, load};
 use crate::{
-    cli::output::{Column, Exit, Output, line},
+    cli::{
+        ledger::books::Books,
+        output::{Column, Exit, Output, line, remark},
+    },
     config::{Flags, Shown, VariableRow, variables},
+    domain::run::ReplicaId,
     job_table::schema,
+    serve,
+    store::ActivateRequest,
 };
 
 #[derive(Debug, Subcommand)]
@@ -18,6 +27,8 @@ pub enum ConfigCommand {
     Schema,
     /// List every variable with its unit, range, default and meaning
     Env,
+    /// Make this job table the active one, whatever is active now
+    Activate,
 }
 
 #[derive(Debug, Args)]
@@ -28,13 +39,34 @@ pub struct ShowArguments {
 }
 
 /// Runs the command; it needs no database.
-pub fn config(command: &ConfigCommand, flags: &Flags, output: Output) -> anyhow::Result<Exit> {
+pub async fn config(command: &ConfigCommand, flags: &Flags, output: Output) -> anyhow::Result<Exit> {
     match command {
         ConfigCommand::Show(arguments) => show(&load(flags)?, arguments, output)?,
         ConfigCommand::Schema => line(schema::text().trim_end())?,
         ConfigCommand::Env => env(output)?,
+        ConfigCommand::Activate => {
+            let Loaded { config, table } = load(flags)?;
+            activate(&Books::open(table, &serve::database(&config)).await?).await?;
+        }
     }
     Ok(Exit::Ok)
+}
+
+async fn activate(books: &Books) -> anyhow::Result<()> {
+    let request = ActivateRequest {
+        table_hash: books.table.hash.clone(),
+        revision: books.table.revision,
+        jobs: books.table.jobs.values().map(|entry| Arc::clone(&entry.job)).collect(),
+        replica: ReplicaId(Uuid::now_v7()),
+        now: books.now,
+        force: true,
+    };
+    let activation = books.store.activate(&request).await?;
+    remark(match activation.changed {
+        true => "the job table is the active one now",
+        false => "the job table was the active one already",
+    });
+    Ok(())
 }
 
 fn show(loaded: &Loaded, arguments: &ShowArguments, output: Output) -> std::io::Result<()> {

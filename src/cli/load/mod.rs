@@ -12,6 +12,7 @@ use std::{
 use super::output::{Exit, Stop};
 use crate::{
     config::{Config, FileSettings, Flags, Surroundings},
+    domain::schedule::zone,
     job_table::{Code, Environment, JobTable, MAX_FILE_BYTES, Problem, TeamDefaults, parse, problem},
 };
 
@@ -83,6 +84,8 @@ fn load_within(flags: &Flags, surroundings: &Surroundings) -> Result<Loaded, Ref
     };
     let team = early.as_ref().map(team_defaults).unwrap_or_default();
     let environment = Environment { variables: surroundings.variables.clone(), team };
+    // Before the first zone is parsed: newer data of the system are believed over our own.
+    zone::choose(surroundings.zone_data.as_deref().and_then(zone::version_in));
     let table = read_table(&file, &environment);
     let settings = match (early, &table) {
         (Err(problems), _) => Err(problems),

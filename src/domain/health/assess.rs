@@ -97,6 +97,11 @@ pub fn scheduler_lag(snapshot: &Snapshot, now: DateTime<Utc>) -> TimeDelta {
     if left_behind { age.max(TimeDelta::zero()) } else { TimeDelta::zero() }
 }
 
+/// Whether a cursor stands further in the future than clocks and slow commands explain.
+pub fn is_ahead(planned_until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    now + AHEAD_LIMIT < planned_until
+}
+
 fn planner_state(snapshot: &Snapshot, now: DateTime<Utc>) -> PlannerState {
     let planner = &snapshot.planner;
     match planner {
@@ -298,14 +303,20 @@ fn judge(
     if job.disabled.is_some() {
         return (JobStatus::Disabled, Some(Why::Disabled));
     }
-    let Some(stats) = stats else { return (JobStatus::Healthy, Some(Why::NotSeenYet)) };
+    let Some(stats) = stats else {
+        // A placeholder is one before the database has said anything of it.
+        return match job.handler {
+            "noop" => (JobStatus::Placeholder, Some(Why::Noop)),
+            _ => (JobStatus::Healthy, Some(Why::NotSeenYet)),
+        };
+    };
     let silent = stale_at.is_some_and(|at| at < now);
     let slow_after_ms = i64::try_from(job.policy.slow_after.as_millis()).unwrap_or(i64::MAX);
     let slow = stats.last_outcome.is_some_and(|outcome| outcome.is_success())
         && stats.last_duration_ms.is_some_and(|took| slow_after_ms < took);
     match stats {
         _ if stats.paused => (JobStatus::Paused, Some(Why::Paused)),
-        _ if stats.planned_until.is_some_and(|until| now + AHEAD_LIMIT < until) => {
+        _ if stats.planned_until.is_some_and(|until| is_ahead(until, now)) => {
             (JobStatus::Ahead, Some(Why::CursorAhead))
         }
         _ if job.handler == "noop" => (JobStatus::Placeholder, Some(Why::Noop)),

@@ -11,7 +11,7 @@ pub(crate) mod tests;
 mod verdict;
 
 pub use assess::{
-    CRITICAL_FAILURES, DATABASE_PATIENCE, LAG_LIMIT, PLANNER_PATIENCE, QUEUE_LIMIT, alive, assess, readiness,
+    CRITICAL_FAILURES, DATABASE_PATIENCE, LAG_LIMIT, PLANNER_PATIENCE, QUEUE_LIMIT, alive, assess, is_ahead, readiness,
     scheduler_lag,
 };
 pub use snapshot::{Database, JobStats, Planner, Slots, Snapshot};

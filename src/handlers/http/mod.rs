@@ -30,7 +30,6 @@ const CONNECT_TIMEOUT: Length = Length(Duration::from_secs(5));
 /// Settings of `run.http`. Exactly one of `get`, `post`, `put`, `patch`, `delete` says where to.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[expect(clippy::manual_non_exhaustive, reason = "`poll` is a key that is refused by name, not a marker")]
 pub struct Settings {
     /// A table under `[targets]`; `default` unless the call names a full URL.
     pub target: Option<String>,

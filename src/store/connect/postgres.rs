@@ -236,6 +236,8 @@ fn options_of(text: &str, config: &DatabaseConfig) -> Result<(PgConnectOptions, 
     if pooled {
         // PgBouncer refuses start-up parameters it does not know, and we read no floating point numbers.
         options = options.statement_cache_capacity(0).extra_float_digits(None);
+    } else {
+        options = options.options([("jit", "off")]);
     }
     Ok((options.disable_statement_logging(), pooled))
 }

@@ -14,6 +14,8 @@ use crate::{
 
 /// A removed job may come back within this time and find its waiting runs (spec 4, Replicas and configuration).
 const ABSENCE: TimeDelta = TimeDelta::hours(1);
+/// Jobs removed before this were dealt with; what was missed (the daemon was down) cannot be claimed anyway.
+const LOOK_BACK: TimeDelta = TimeDelta::days(30);
 /// Rows of one transaction.
 const BATCH: i64 = 1_000;
 /// Transactions of one call; the next call goes on.
@@ -34,7 +36,7 @@ statements! {
         where id in (
             select r.id from {runs} r
             join {jobs} j on j.name = r.job
-            where j.retired_at <= $2 and r.state in ('waiting', 'due')
+            where j.retired_at <= $2 and j.retired_at > $4 and r.state in ('waiting', 'due')
             limit $3
             {for_update_of(r)}
         )"
@@ -55,7 +57,9 @@ impl Store {
         let mut cancelled = 0;
         for _ in 0..MOST_BATCHES {
             let batch = self.write(QUICK, move |session| {
-                Box::pin(async move { session.execute(&END_REMOVED, params![now, now - ABSENCE, BATCH]).await })
+                Box::pin(async move {
+                    session.execute(&END_REMOVED, params![now, now - ABSENCE, BATCH, now - LOOK_BACK]).await
+                })
             });
             let batch = batch.await?;
             cancelled += batch;

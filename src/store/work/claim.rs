@@ -125,8 +125,7 @@ macro_rules! claim {
             set state = 'running', attempt = attempt + 1, replica = $7, lease = $8, started_at = $6, reason = null,
                 lag_ms = case when attempt = 0 then {ms($6, due_at)} else lag_ms end, progress = null,
                 progress_note = null
-            from picked
-            where id = picked_id
+            where id = any(array(select picked_id from picked))
             returning {run_columns}"
         )
     };

@@ -35,7 +35,7 @@ statements! {
         &[("id", Of::Uuid), ("lease", Of::Uuid)],
         "update {runs} set state = 'due', attempt = attempt - 1, replica = null, lease = null, started_at = null
         from {given}
-        where id = given_id and lease = given_lease and state = 'running'
+        where id = given_id and lease = given_lease and {still_running(state)}
         returning id"
     );
     LEAVE = Sql::both(

@@ -52,7 +52,7 @@ statements! {
             finished_at = case when given_outcome is null then null else {instant($8)} end,
             error = 'its process died', errors = {noted(errors, attempt, $9, 'its process died')}
         from {given}
-        where id = given_id and lease = given_lease and state = 'running'
+        where id = given_id and lease = given_lease and {still_running(state)}
         returning id, job"
     );
 }

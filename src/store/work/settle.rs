@@ -43,8 +43,8 @@ macro_rules! settle {
                 items_left = given_items_left, response_code = given_response_code, result = given_result,
                 error = given_error, resume = given_resume,
                 errors = case when given_noted then {noted(errors, attempt, $18, given_error)} else errors end
-            from {given}", $from, "
-            where id = given_id and lease = given_lease and state = 'running'
+            from ", $from, "
+            where id = given_id and lease = given_lease and {still_running(state)}
             returning id, job"
         )
     };
@@ -74,27 +74,29 @@ statements! {
     SETTLE = Sql::each(
         settle!(
             "with locked as materialized (
-                select r.id as locked_id from {runs} r, {given}
-                where r.id = given_id and r.lease = given_lease and r.state = 'running'
+                select given.* from {runs} r, {given}
+                where r.id = given_id and r.lease = given_lease and {still_running(r.state)}
                 order by r.id
                 for update of r
             ) ",
-            " join locked on locked_id = given_id"
+            "locked"
         ),
-        settle!("", "")
+        settle!("", "{given}")
     )
     .given(GIVEN);
     /// A row with an instant stays until the audit has seen it, whatever `keep` says.
     DELETE = Sql::each(
         "with locked as materialized (
             select r.id as locked_id from {runs} r, {given}
-            where r.id = given_id and r.lease = given_lease and r.state = 'running' and r.scheduled_for is null
+            where r.id = given_id and r.lease = given_lease and {still_running(r.state)} and r.scheduled_for is null
             order by r.id
             for update of r
         )
-        delete from {runs} where id in (select locked_id from locked)
+        delete from {runs} where id = any(array(select locked_id from locked))
         returning id",
-        "delete from {runs} where id = $1 and lease = $2 and state = 'running' and scheduled_for is null
+        "delete from {runs}
+        where id in (select given_id from {given}) and (id, lease) in (select given_id, given_lease from {given})
+        and state = 'running' and scheduled_for is null
         returning id"
     )
     .given(&[("id", Of::Uuid), ("lease", Of::Uuid)]);
