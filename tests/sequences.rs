@@ -23,8 +23,7 @@ use serde_json::Value;
 use support::world::{World, name};
 
 /// A job with an instant each minute, and a queue.
-const MINUTE_AND_MAIL: &str =
-    "version = 1\n[defaults]\ntimezone = \"UTC\"\n[jobs.probe]\nevery = \"1min\"\nrun.noop = {}\n[jobs.mail]\nrun.noop = {}\n";
+const MINUTE_AND_MAIL: &str = "version = 1\n[defaults]\ntimezone = \"UTC\"\n[jobs.probe]\nevery = \"1min\"\nrun.noop = {}\n[jobs.mail]\nrun.noop = {}\n";
 
 /// Runs statements of the test itself, on SQLite.
 async fn execute(store: &Store, text: &'static str) {

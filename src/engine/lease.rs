@@ -141,7 +141,7 @@ pub fn note_freed(engine: &Engine, freed: &[Freed]) {
 }
 
 /// Samples the database's clock; SQLite has none of its own, so there the host's is sampled the same way.
-pub async fn sample_clock(engine: &Engine) -> Result<()> {
+pub async fn sample_clock(engine: &Engine) -> Result<Observation> {
     let clock = &engine.clock;
     let sent = clock.boot();
     let database = engine.store.database_time().await?.unwrap_or_else(|| clock.host());
@@ -154,7 +154,7 @@ pub async fn sample_clock(engine: &Engine) -> Result<()> {
         (true, Observation::Adopted) => warn!(component = "scheduler", "the clock is believed again: planning goes on"),
         _ => {}
     }
-    Ok(())
+    Ok(observation)
 }
 
 fn lease_until(now: DateTime<Utc>) -> DateTime<Utc> {

@@ -17,6 +17,7 @@ use super::{
     signals::Signals,
 };
 use crate::{
+    clock::Observation,
     domain::{job::JobName, settle::Ended},
     engine::{
         Engine, attempt::ABORT_GRACE, chores::{self, Chore, Duty}, lease, lease::Keeper, loops, observe::Observer, settler,
@@ -27,6 +28,8 @@ use crate::{
 
 /// A loop that died is started again this often.
 const LOOP_RESTARTS: usize = 3;
+/// Tries to get a first sample of the database's clock.
+const FIRST_SAMPLES: usize = 5;
 /// For the last settlements, after everything was stopped.
 const SETTLE_GRACE: Duration = Duration::from_secs(3);
 
@@ -76,7 +79,12 @@ impl House {
     /// Registers this replica, frees what a dead one left on SQLite, and activates the table.
     async fn join(&self) -> Result<(), StoreError> {
         let engine = &self.engine;
-        lease::sample_clock(engine).await?;
+        for _ in 0..FIRST_SAMPLES {
+            // The first one may have had to connect, and until one is believed the host's clock goes.
+            if lease::sample_clock(engine).await? != Observation::Refused {
+                break;
+            }
+        }
         let mut keeper = Keeper::new(Arc::clone(engine));
         keeper.register().await?;
         if !engine.store.needs_lease() {

@@ -1,5 +1,7 @@
 //! Handlers' transactions: effect and settlement commit together, or neither does.
 
+use std::time::Duration;
+
 use emponto::{
     domain::{
         run::{Lease, Outcome, Run, State},
@@ -9,7 +11,7 @@ use emponto::{
 };
 use serde_json::json;
 
-use super::house::{House, MINUTE, at, finish, new_run};
+use super::house::{House, MINUTE, at, finish, name, new_run};
 
 async fn claimed(house: &mut House) -> (Lease, Run) {
     house.deploy(MINUTE, 0).await;
@@ -44,6 +46,48 @@ async fn effects(house: &House) -> i64 {
             sqlx::query_scalar("select count(*) from effects").fetch_one(&mut *guard).await.unwrap()
         }
     }
+}
+
+/// A chore that is given up leaves its transaction in the middle: nobody may find it open on his connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_goes_away_leaves_no_open_transaction_behind() {
+    let mut house = House::postgres().await;
+    house.deploy(MINUTE, 0).await;
+    let mail = name("mail");
+    let mut holder = house.store.begin_app().await.unwrap();
+    execute(&mut holder, "select 1 from workers.jobs for update").await.unwrap();
+    for _ in 0..8 {
+        let pause = house.store.pause(&mail, "by hand", None, at(1));
+        tokio::time::timeout(Duration::from_millis(100), pause).await.expect_err("the row is locked");
+    }
+    drop(holder);
+
+    for _ in 0..8 {
+        house.store.job_rows().await.expect("every connection is usable");
+    }
+    let row = house.store.job_rows().await.unwrap().into_iter().find(|row| row.name == mail).unwrap();
+    assert_eq!(row.paused_at, None);
+}
+
+/// On SQLite a handler's transaction holds the only writer: the engine waits for one of them, not for all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_handlers_that_wait_for_the_writer_do_not_keep_the_engine_from_it() {
+    let mut house = House::sqlite().await;
+    house.deploy(MINUTE, 0).await;
+    for _ in 0..8 {
+        let store = house.store.clone();
+        tokio::spawn(async move {
+            let held = store.begin_app().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            drop(held);
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+
+    let run = new_run("mail", 0);
+    let written = tokio::time::timeout(Duration::from_secs(2), house.store.enqueue(&run, at(0))).await;
+
+    written.expect("it waits for one handler").unwrap();
 }
 
 both! {

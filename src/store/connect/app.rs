@@ -19,7 +19,7 @@ impl Store {
         match &self.inner.database {
             Database::Postgres(database) => Ok(AppConnection::Postgres(database.begin_app().await?)),
             Database::Sqlite(database) => {
-                let mut connection = database.lock_writer().await?;
+                let mut connection = database.lock_for_handler().await?;
                 sqlx::raw_sql("begin immediate").execute(&mut *connection).await?;
                 Ok(AppConnection::Sqlite(connection))
             }

@@ -90,17 +90,17 @@ impl Postgres {
 
     /// Runs a body in one transaction and commits it.
     pub async fn transact<T>(&self, pool: &PgPool, limits: Limits, book: &Book, body: &impl Body<T>) -> Result<T> {
-        let mut connection = self.begun(pool, limits).await?;
+        let mut lent = self.begun(pool, limits).await?;
         let answer = timeout(limits.client, async {
-            let answer = body(&mut Session::postgres(&mut connection, book, !self.pooled)).await;
+            let connection = lent.connection();
+            let answer = body(&mut Session::postgres(connection, book, !self.pooled)).await;
             let end = if answer.is_ok() { "commit" } else { "rollback" };
-            let ended = sqlx::raw_sql(end).execute(&mut *connection).await;
+            let ended = sqlx::raw_sql(end).execute(connection).await;
             answer.and_then(|value| ended.map(|_| value).map_err(StoreError::from))
         });
         let answer = answer.await.unwrap_or_else(|_| Err(no_answer(limits.client)));
-        if matches!(answer, Err(StoreError::Unreachable(_))) {
-            // It may be in the middle of something; the pool must not see it again.
-            drop(connection.detach());
+        if !matches!(answer, Err(StoreError::Unreachable(_))) {
+            lent.give_back();
         }
         answer
     }
@@ -120,14 +120,13 @@ impl Postgres {
     }
 
     /// A connection with an open transaction. A connection that died while it was idle is replaced: nothing was asked.
-    async fn begun(&self, pool: &PgPool, limits: Limits) -> Result<PoolConnection<sqlx::Postgres>> {
+    async fn begun(&self, pool: &PgPool, limits: Limits) -> Result<Lent> {
         let mut spare = pool.options().get_max_connections();
         loop {
-            let mut connection = pool.acquire().await?;
-            let begun = within(ACQUIRE_LIMIT, sqlx::raw_sql(limits.begin).execute(&mut *connection)).await;
-            match begun {
-                Ok(_) => return Ok(connection),
-                Err(StoreError::Unreachable(_)) if 0 < spare => drop(connection.detach()),
+            let mut lent = Lent(Some(pool.acquire().await?));
+            match within(ACQUIRE_LIMIT, sqlx::raw_sql(limits.begin).execute(lent.connection())).await {
+                Ok(_) => return Ok(lent),
+                Err(StoreError::Unreachable(_)) if 0 < spare => {}
                 Err(error) => return Err(error),
             }
             spare -= 1;
@@ -187,6 +186,29 @@ impl Postgres {
         }
         let both = async { tokio::join!(self.app_pool.close(), self.pool.close()) };
         let _ = timeout(RENEW_LIMIT, both).await;
+    }
+}
+
+/// A connection of the pool with a transaction on it. Dropped in the middle of it (an answer that did not come, a
+/// caller that went away), it is closed: the pool must not see it again.
+struct Lent(Option<PoolConnection<sqlx::Postgres>>);
+
+impl Lent {
+    fn connection(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("it is given back only once, at the end")
+    }
+
+    /// The transaction has ended.
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use super::{Described, writer::Writer};
 use crate::store::{
     DatabaseConfig, Result, StoreError,
     dialect::{Book, Kind},
-    session::{Body, Limits, READ, Session},
+    session::{Body, LONG, Limits, READ, Session},
 };
 
 /// Readers beside the one writer.
@@ -33,6 +33,8 @@ pub(in crate::store) struct Sqlite {
     pub path: PathBuf,
     writer: Writer,
     connection: Arc<Mutex<SqliteConnection>>,
+    /// Handlers that wait for the connection take turns here.
+    turn: Mutex<()>,
     readers: SqlitePool,
 }
 
@@ -57,7 +59,7 @@ impl Sqlite {
         let readers = readers.acquire_timeout(BUSY_LIMIT).connect_lazy_with(reading);
         let connection = Arc::new(Mutex::new(connection));
         let writer = Writer::start(Arc::clone(&connection), book);
-        Ok(Self { path, writer, connection, readers })
+        Ok(Self { path, writer, connection, turn: Mutex::new(()), readers })
     }
 
     pub fn describe(&self) -> Described {
@@ -94,6 +96,18 @@ impl Sqlite {
         let mut connection = Arc::clone(&self.connection).lock_owned().await;
         roll_back_left_open(&mut connection).await;
         Ok(connection)
+    }
+
+    /// The writer's connection for a handler. Only one of them waits for it, and behind all that the engine has to
+    /// write: plan and settle wait for one handler at most, however many there are.
+    pub async fn lock_for_handler(&self) -> Result<OwnedMutexGuard<SqliteConnection>> {
+        if let Ok(mut free) = Arc::clone(&self.connection).try_lock_owned() {
+            roll_back_left_open(&mut free).await;
+            return Ok(free);
+        }
+        let _turn = self.turn.lock().await;
+        self.write(LONG, |_| Box::pin(async { Ok(()) })).await?;
+        self.lock_writer().await
     }
 
     /// Moves the journal into the file and refreshes what the query planner knows.
