@@ -172,6 +172,7 @@ impl House {
         });
         self.observer.refresh(engine);
         self.stop.cancel();
+        engine.draining.cancel();
         self.wait_until_idle(engine.settings.shutdown_grace).await;
         engine.running.stop_all(&Ended::Interrupted);
         self.wait_until_idle(ABORT_GRACE + SETTLE_GRACE).await;
