@@ -1,6 +1,6 @@
 //! What the daemon says of itself when it starts: a wrong database, zone or table must be visible at once.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use tracing::{info, warn};
@@ -20,9 +20,7 @@ const NAMED: usize = 5;
 pub struct Notice {
     environment: String,
     zone: Option<String>,
-    listen: String,
-    /// The listener asks for tokens, and there is none.
-    locked_out: bool,
+    has_token: bool,
     grace: Duration,
     warnings: Vec<String>,
 }
@@ -35,15 +33,14 @@ impl Notice {
         Self {
             environment: config.app_env.clone().unwrap_or_else(|| "not named (APP_ENV)".into()),
             zone: config.zone.clone(),
-            listen: config.listen.to_string(),
-            locked_out: !config.listen.ip().is_loopback() && !has_token,
+            has_token,
             grace: config.shutdown_grace,
             warnings: config.warnings.iter().cloned().chain(of_table).collect(),
         }
     }
 
-    /// Writes it to the log.
-    pub fn print(&self, engine: &Engine) {
+    /// Writes it to the log: of the jobs, those that this process claims.
+    pub fn print(&self, engine: &Engine, listen: Option<SocketAddr>) {
         let now = engine.clock.now();
         let (version, host) = (&engine.settings.version, &engine.settings.host);
         info!(component = "banner", "workers {version}, replica {} on {host}", engine.running.replica());
@@ -55,17 +52,28 @@ impl Notice {
         );
         info!(component = "banner", "database {}", place(&engine.store.describe()));
         tokio::spawn(count(engine.store.clone(), now));
-        info!(component = "banner", "listening on {}", self.listen);
-        for entry in engine.table.jobs.values() {
-            info!(component = "banner", job_name = %entry.job.name, "{}", sentence(&entry.job, now));
+        match listen {
+            Some(address) => info!(component = "banner", "listening on {address}"),
+            None => info!(component = "banner", "listening nowhere"),
         }
-        if self.locked_out {
+        let jobs: Vec<_> = engine
+            .table
+            .jobs
+            .values()
+            .map(|entry| &entry.job)
+            .filter(|job| engine.settings.scope.claims(job))
+            .collect();
+        for job in &jobs {
+            info!(component = "banner", job_name = %job.name, "{}", sentence(job, now));
+        }
+        // Such a listener asks for tokens.
+        if !self.has_token && listen.is_some_and(|address| !address.ip().is_loopback()) {
             warn!(
                 component = "banner",
                 "no token is configured: all but health answers 401 until WORKERS_READ_TOKEN is set"
             );
         }
-        for warning in self.warnings.iter().cloned().chain(short_grace(&engine.table, self.grace)) {
+        for warning in self.warnings.iter().cloned().chain(short_grace(&jobs, self.grace)) {
             warn!(component = "banner", "{warning}");
         }
     }
@@ -106,10 +114,9 @@ fn sentence(job: &Job, now: DateTime<Utc>) -> String {
 }
 
 /// Runs that take longer than the grace are interrupted by each deploy.
-fn short_grace(table: &JobTable, grace: Duration) -> Option<String> {
-    let longer = |job: &&Arc<Job>| grace < job.policy.timeout && job.disabled.is_none() && job.handler != "noop";
-    let names: Vec<_> =
-        table.jobs.values().map(|entry| &entry.job).filter(longer).map(|job| job.name.as_str()).collect();
+fn short_grace(jobs: &[&Arc<Job>], grace: Duration) -> Option<String> {
+    let longer = |job: &&&Arc<Job>| grace < job.policy.timeout && job.disabled.is_none() && job.handler != "noop";
+    let names: Vec<_> = jobs.iter().filter(longer).map(|job| job.name.as_str()).collect();
     let more = if NAMED < names.len() { ", ..." } else { "" };
     (!names.is_empty()).then(|| {
         let named = names[..names.len().min(NAMED)].join(", ");

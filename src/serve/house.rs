@@ -56,7 +56,7 @@ impl House {
             joined = self.join() => joined?,
             () = signals.first.cancelled() => return Ok(Goodbye::Drained),
         }
-        (options.banner)(&self.engine);
+        (options.banner)(&self.engine, options.listen);
         self.start_loops().await?;
         self.engine.status.change(|condition| condition.ready = true);
         self.observer.refresh(&self.engine);

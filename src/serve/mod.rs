@@ -57,8 +57,8 @@ pub struct Options {
     pub tools: Tools,
     /// The commit this binary was built from, or empty.
     pub revision: &'static str,
-    /// Given what is known once the database is open; prints it.
-    pub banner: Box<dyn Fn(&Engine) + Send + Sync>,
+    /// Given what is known once the database is open, and where it listens; prints it.
+    pub banner: Box<dyn Fn(&Engine, Option<SocketAddr>) + Send + Sync>,
 }
 
 /// How the process ended.

@@ -37,7 +37,7 @@ impl Options {
             access: Arc::new(access(config)),
             tools,
             revision: option_env!("WORKERS_REVISION").unwrap_or_default(),
-            banner: Box::new(move |engine| notice.print(engine)),
+            banner: Box::new(move |engine, listen| notice.print(engine, listen)),
             table,
         }
     }
