@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use crate::{
     config::Config,
-    domain::{job::Job, schedule::Zone},
+    domain::{job::Job, lasting::Lasting, schedule::Zone},
     engine::Engine,
     job_table::JobTable,
     store::{Described, Store},
@@ -26,16 +26,18 @@ pub struct Notice {
 }
 
 impl Notice {
-    pub fn new(config: &Config, table: &JobTable) -> Self {
+    pub fn new(config: &Config, table: &JobTable, lasting: Lasting) -> Self {
         let has_token = !(config.tokens.is_empty() && config.read_tokens.is_empty());
         let of_table =
             table.warnings.iter().map(|problem| format!("{}:{}: {}", problem.file, problem.line, problem.message));
+        let ephemeral = (lasting != Lasting::Yes)
+            .then(|| "the database lies on the container's own layer and goes with it: mount a volume".to_owned());
         Self {
             environment: config.app_env.clone().unwrap_or_else(|| "not named (APP_ENV)".into()),
             zone: config.zone.clone(),
             has_token,
             grace: config.shutdown_grace,
-            warnings: config.warnings.iter().cloned().chain(of_table).collect(),
+            warnings: config.warnings.iter().cloned().chain(of_table).chain(ephemeral).collect(),
         }
     }
 
