@@ -252,12 +252,17 @@ fn run_once_runs_a_job_now_and_ends_as_it_ended() {
     assert_eq!(say(&alone, &["run", "quiet", "--once"], 0), "success\n");
     assert_eq!(say(&alone, &["run", "broken", "--once"], 1), "error\n");
     complain(&alone, &["run", "nobody", "--once"], 7, "nobody");
+    let (_, _, banner) = told(&alone.run(&["run", "quiet", "--once"]));
+    let banner: Vec<_> = banner.lines().filter(|line| line.contains("\"banner\"")).collect();
+    assert!(banner.iter().any(|line| line.contains("listening nowhere")), "{banner:#?}");
+    assert!(banner.iter().any(|line| line.contains("quiet")), "{banner:#?}");
+    assert!(!banner.iter().any(|line| line.contains("tick") || line.contains("listening on")), "{banner:#?}");
     let daemon = Setup::beside(Arc::clone(&alone.folder), JOBS).start();
     assert_eq!(say(&daemon.setup, &["run", "quiet", "--once"], 0), "success\n");
     let runs = json(&say(&daemon.setup, &["runs", "list", "--job", "quiet", "-o", "json"], 0));
     let manual =
         runs.as_array().unwrap().iter().filter(|run| run["trigger"] == "manual" && run["outcome"] == "success");
-    assert_eq!(manual.count(), 2);
+    assert_eq!(manual.count(), 3);
 }
 
 #[test]

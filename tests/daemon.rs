@@ -244,6 +244,21 @@ async fn sigterm_puts_a_long_run_back_without_spending_its_attempt() {
 }
 
 #[tokio::test]
+async fn a_failure_after_sigterm_is_put_down_to_the_stop() {
+    let target = Target::start();
+    let call = format!("run.http = {{ get = \"http://127.0.0.1:{}/hang\", timeout = \"3s\" }}", target.port);
+    let mut daemon = Setup::new(&every_second(&call)).start();
+    daemon.wait_for("a call", |_| !target.calls().is_empty());
+
+    daemon.terminate();
+
+    let rows = ledger::rows(&sqlite(&daemon), "tick").await;
+    let open: Vec<_> = rows.iter().filter(|row| row.state != "finished").collect();
+    assert_eq!(open.len(), 1, "{rows:#?}");
+    assert_eq!((open[0].state.as_str(), open[0].attempt, open[0].reason.as_str()), ("due", 0, "interrupted"), "{open:#?}");
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
     let mut daemon = Setup::new(&every_second("run.noop = { sleep = \"60s\" }")).start();
     wait_until_running(&mut daemon);

@@ -7,7 +7,7 @@ mod resolve;
 use std::{
     collections::BTreeMap,
     env,
-    fs::File,
+    fs::{self, File},
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -25,11 +25,15 @@ pub struct Surroundings {
     /// Names of those whose value is not.
     pub unreadable: Vec<String>,
     pub in_container: bool,
+    /// The text of `/proc/self/mountinfo`; empty = not known.
+    pub mounts: String,
     pub working_directory: PathBuf,
     /// First line of the system's zone data, which names their version; `None` = there are none.
     pub zone_data: Option<String>,
 }
 
+/// What is mounted where, as this process sees it.
+const MOUNTS_FILE: &str = "/proc/self/mountinfo";
 /// Where the system keeps the source of its zone data.
 const ZONE_DATA_FILE: &str = "/usr/share/zoneinfo/tzdata.zi";
 
@@ -51,6 +55,7 @@ impl Surroundings {
         surroundings.in_container = Path::new("/.dockerenv").exists()
             || Path::new("/run/.containerenv").exists()
             || ["container", "KUBERNETES_SERVICE_HOST", "RAILWAY_ENVIRONMENT_ID"].into_iter().any(has);
+        surroundings.mounts = fs::read_to_string(MOUNTS_FILE).unwrap_or_default();
         surroundings.zone_data = first_line(ZONE_DATA_FILE);
         surroundings
     }
@@ -121,6 +126,8 @@ pub struct Config {
     pub queue: Option<String>,
     pub team: TeamSettings,
     pub in_container: bool,
+    /// The text of `/proc/self/mountinfo`; empty = not known.
+    pub mounts: String,
     pub variables: BTreeMap<String, String>,
     /// Every setting as text, with its origin; secrets masked.
     pub shown: Vec<Shown>,

@@ -244,6 +244,7 @@ impl Resolved {
                 queue_concurrency: self.number("team.queue_concurrency").map(|slots| slots as u32),
             },
             in_container: surroundings.in_container,
+            mounts: surroundings.mounts.clone(),
             variables: surroundings.variables.clone(),
             shown: self.shown(),
             warnings: unread_variables(surroundings),

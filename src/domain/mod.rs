@@ -9,3 +9,4 @@ pub mod plan;
 pub mod settle;
 pub mod ledger;
 pub mod health;
+pub mod lasting;

@@ -27,6 +27,8 @@ pub enum Ended {
     Interrupted,
     /// The same, before the handler began: nothing is in doubt.
     Unstarted,
+    /// The handler failed after it was told that the process stops.
+    Stopped(Failure),
     Cancelled(Reason),
     /// The gate was closed before anything started.
     GateClosed,
@@ -73,10 +75,9 @@ pub fn settle(run: &Run, policy: &Policy, ended: Ended, now: DateTime<Utc>) -> S
             let error = format!("the handler panicked: {message}");
             judge.in_doubt_or_again(Outcome::Panic, policy_wait(&judge)).with_error(&error)
         }
-        Ended::Interrupted if judge.at_most_once() => Settlement::finish(Outcome::Unknown, Some(Reason::Interrupted)),
-        Ended::Interrupted | Ended::Unstarted => {
-            Settlement { attempt_spent: false, ..Settlement::again(now, Some(Reason::Interrupted)) }
-        }
+        Ended::Interrupted => judge.interrupted(false),
+        Ended::Unstarted => judge.interrupted(true),
+        Ended::Stopped(failure) => judge.stopped(failure),
         Ended::Cancelled(reason) => {
             let outcome = if judge.at_most_once() { Outcome::Unknown } else { Outcome::Cancelled };
             Settlement::finish(outcome, Some(reason))
@@ -124,14 +125,16 @@ impl Judge<'_> {
             FailureKind::RetryAfter(wait) if failure.before_effect => self.again(Outcome::Error, wait),
             FailureKind::RetryAfter(wait) => self.in_doubt_or_again(Outcome::Error, wait),
         };
-        let settlement = match &failure.report {
-            Some(report) => settlement.with_report(report),
-            None => settlement,
-        };
-        Settlement {
-            response_code: failure.response_code.map(i32::from).or(settlement.response_code),
-            resume: failure.resume,
-            ..settlement.with_error(&failure.message)
+        settlement.with_failure(failure)
+    }
+
+    /// A failure that another try may mend is the stop's doing; any other is the handler's own verdict.
+    fn stopped(&self, failure: Failure) -> Settlement {
+        match failure.kind {
+            FailureKind::Retry | FailureKind::RetryAfter(_) => {
+                self.interrupted(failure.before_effect).with_failure(failure)
+            }
+            _ => self.failure(failure),
         }
     }
 
@@ -154,6 +157,13 @@ impl Judge<'_> {
             return Settlement::finish(Outcome::Error, Some(Reason::Exhausted));
         }
         Settlement { attempt_spent: false, ..Settlement::again(at, None) }
+    }
+
+    fn interrupted(&self, before_effect: bool) -> Settlement {
+        if self.at_most_once() && !before_effect {
+            return Settlement::finish(Outcome::Unknown, Some(Reason::Interrupted));
+        }
+        Settlement { attempt_spent: false, ..Settlement::again(self.now, Some(Reason::Interrupted)) }
     }
 
     /// Crashed attempts are counted apart: `max_attempts` bounds those that the handler ended.
@@ -199,6 +209,18 @@ impl Settlement {
 
     fn with_error(self, error: &str) -> Self {
         Self { error: Some(clean::text(error, MAX_ERROR_CHARS)), ..self }
+    }
+
+    fn with_failure(self, failure: Failure) -> Self {
+        let settlement = match &failure.report {
+            Some(report) => self.with_report(report),
+            None => self,
+        };
+        Self {
+            response_code: failure.response_code.map(i32::from).or(settlement.response_code),
+            resume: failure.resume,
+            ..settlement.with_error(&failure.message)
+        }
     }
 
     fn with_report(self, report: &Report) -> Self {

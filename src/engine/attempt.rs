@@ -97,11 +97,11 @@ impl Attempt<'_> {
     }
 
     async fn execute_open(&self, work: Arc<Work>, limit: Pin<&mut time::Sleep>) -> End {
-        let cancelled = CancellationToken::new();
+        let cancelled = self.engine.draining.child_token();
         let ctx = self.context(cancelled.clone());
         let mut task = self.engine.handlers.spawn(async move { work.run(ctx).await });
         let cause = tokio::select! {
-            joined = &mut task => return end(joined, None),
+            joined = &mut task => return self.end_unasked(joined),
             () = limit => Ended::TimedOut,
             () = self.live.stop.cancelled() => self.live.cause(),
         };
@@ -116,6 +116,16 @@ impl Attempt<'_> {
                 self.stuck();
                 end(task.await, Some(cause))
             }
+        }
+    }
+
+    /// It ended by itself; a failure after the process was told to stop is put down to the stop.
+    fn end_unasked(&self, joined: Result<Ending, JoinError>) -> End {
+        match end(joined, None) {
+            End::Plain(Ended::Answered(Err(failure))) if self.engine.draining.is_cancelled() => {
+                End::Plain(Ended::Stopped(failure))
+            }
+            end => end,
         }
     }
 

@@ -21,6 +21,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
@@ -85,6 +86,8 @@ pub struct Engine {
     pub running: Running,
     pub status: Status,
     pub wake: Wake,
+    /// Fires when the process is told to stop: handlers that listen may end early, the others have the grace.
+    pub draining: CancellationToken,
     /// Attempts hand their ends to the settler.
     pub settlements: mpsc::UnboundedSender<Finished>,
     /// Handlers have a runtime of their own: one that blocks its thread stops no planner and no health.
@@ -185,6 +188,7 @@ impl Engine {
             running: Running::new(replica),
             status: Status::default(),
             wake: Wake::default(),
+            draining: CancellationToken::new(),
             settlements,
             handlers: parts.handlers,
             tools: parts.tools,

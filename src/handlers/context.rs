@@ -25,7 +25,9 @@ pub struct Context {
     pub now: DateTime<Utc>,
     /// The attempt is aborted at this instant.
     pub deadline: DateTime<Utc>,
-    /// Fires on shutdown, cancel, time-out and lost lease; the attempt is aborted 5 s later at most.
+    /// Fires when the process is told to stop, and on cancel, time-out and lost lease. After a stop the attempt may go on
+    /// for `shutdown_grace`; who cannot end by then fails early with `resume`, and no attempt is spent. In the other cases
+    /// it is aborted 200 ms later.
     pub cancelled: CancellationToken,
     /// Clients, pools and targets of the process.
     pub tools: Tools,

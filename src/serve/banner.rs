@@ -1,13 +1,13 @@
 //! What the daemon says of itself when it starts: a wrong database, zone or table must be visible at once.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use tracing::{info, warn};
 
 use crate::{
     config::Config,
-    domain::{job::Job, schedule::Zone},
+    domain::{job::Job, lasting::Lasting, schedule::Zone},
     engine::Engine,
     job_table::JobTable,
     store::{Described, Store},
@@ -20,30 +20,29 @@ const NAMED: usize = 5;
 pub struct Notice {
     environment: String,
     zone: Option<String>,
-    listen: String,
-    /// The listener asks for tokens, and there is none.
-    locked_out: bool,
+    has_token: bool,
     grace: Duration,
     warnings: Vec<String>,
 }
 
 impl Notice {
-    pub fn new(config: &Config, table: &JobTable) -> Self {
+    pub fn new(config: &Config, table: &JobTable, lasting: Lasting) -> Self {
         let has_token = !(config.tokens.is_empty() && config.read_tokens.is_empty());
         let of_table =
             table.warnings.iter().map(|problem| format!("{}:{}: {}", problem.file, problem.line, problem.message));
+        let ephemeral = (lasting != Lasting::Yes)
+            .then(|| "the database lies on the container's own layer and goes with it: mount a volume".to_owned());
         Self {
             environment: config.app_env.clone().unwrap_or_else(|| "not named (APP_ENV)".into()),
             zone: config.zone.clone(),
-            listen: config.listen.to_string(),
-            locked_out: !config.listen.ip().is_loopback() && !has_token,
+            has_token,
             grace: config.shutdown_grace,
-            warnings: config.warnings.iter().cloned().chain(of_table).collect(),
+            warnings: config.warnings.iter().cloned().chain(of_table).chain(ephemeral).collect(),
         }
     }
 
-    /// Writes it to the log.
-    pub fn print(&self, engine: &Engine) {
+    /// Writes it to the log: of the jobs, those that this process claims.
+    pub fn print(&self, engine: &Engine, listen: Option<SocketAddr>) {
         let now = engine.clock.now();
         let (version, host) = (&engine.settings.version, &engine.settings.host);
         info!(component = "banner", "workers {version}, replica {} on {host}", engine.running.replica());
@@ -55,17 +54,28 @@ impl Notice {
         );
         info!(component = "banner", "database {}", place(&engine.store.describe()));
         tokio::spawn(count(engine.store.clone(), now));
-        info!(component = "banner", "listening on {}", self.listen);
-        for entry in engine.table.jobs.values() {
-            info!(component = "banner", job_name = %entry.job.name, "{}", sentence(&entry.job, now));
+        match listen {
+            Some(address) => info!(component = "banner", "listening on {address}"),
+            None => info!(component = "banner", "listening nowhere"),
         }
-        if self.locked_out {
+        let jobs: Vec<_> = engine
+            .table
+            .jobs
+            .values()
+            .map(|entry| &entry.job)
+            .filter(|job| engine.settings.scope.claims(job))
+            .collect();
+        for job in &jobs {
+            info!(component = "banner", job_name = %job.name, "{}", sentence(job, now));
+        }
+        // Such a listener asks for tokens.
+        if !self.has_token && listen.is_some_and(|address| !address.ip().is_loopback()) {
             warn!(
                 component = "banner",
                 "no token is configured: all but health answers 401 until WORKERS_READ_TOKEN is set"
             );
         }
-        for warning in self.warnings.iter().cloned().chain(short_grace(&engine.table, self.grace)) {
+        for warning in self.warnings.iter().cloned().chain(short_grace(&jobs, self.grace)) {
             warn!(component = "banner", "{warning}");
         }
     }
@@ -106,10 +116,9 @@ fn sentence(job: &Job, now: DateTime<Utc>) -> String {
 }
 
 /// Runs that take longer than the grace are interrupted by each deploy.
-fn short_grace(table: &JobTable, grace: Duration) -> Option<String> {
-    let longer = |job: &&Arc<Job>| grace < job.policy.timeout && job.disabled.is_none() && job.handler != "noop";
-    let names: Vec<_> =
-        table.jobs.values().map(|entry| &entry.job).filter(longer).map(|job| job.name.as_str()).collect();
+fn short_grace(jobs: &[&Arc<Job>], grace: Duration) -> Option<String> {
+    let longer = |job: &&&Arc<Job>| grace < job.policy.timeout && job.disabled.is_none() && job.handler != "noop";
+    let names: Vec<_> = jobs.iter().filter(longer).map(|job| job.name.as_str()).collect();
     let more = if NAMED < names.len() { ", ..." } else { "" };
     (!names.is_empty()).then(|| {
         let named = names[..names.len().min(NAMED)].join(", ");

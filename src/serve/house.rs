@@ -30,6 +30,8 @@ use crate::{
 const LOOP_RESTARTS: usize = 3;
 /// Tries to get a first sample of the database's clock.
 const FIRST_SAMPLES: usize = 5;
+/// The planner's first turn is waited for this long before the daemon says that it is ready.
+const FIRST_TURN: Duration = Duration::from_secs(1);
 /// For the last settlements, after everything was stopped.
 const SETTLE_GRACE: Duration = Duration::from_secs(3);
 
@@ -61,10 +63,11 @@ impl House {
             joined = self.join() => joined?,
             () = signals.first.cancelled() => return Ok(Goodbye::Drained),
         }
-        (options.banner)(&self.engine);
+        (options.banner)(&self.engine, options.listen);
         self.start_loops().await?;
+        self.first_turn().await;
         self.engine.status.change(|condition| condition.ready = true);
-        self.observer.refresh(&self.engine);
+        self.start_observer();
         let mut ran = None;
         tokio::select! {
             outcome = once::here(&self.engine, options.once.as_ref()) => ran = Some(outcome?),
@@ -120,7 +123,7 @@ impl House {
     }
 
     async fn start_loops(&self) -> anyhow::Result<()> {
-        let (engine, stop, end) = (&self.engine, &self.stop, &self.end);
+        let (engine, stop) = (&self.engine, &self.stop);
         let start = |run: fn(Arc<Engine>, CancellationToken) -> BoxedLoop| {
             let (engine, stop) = (Arc::clone(engine), stop.clone());
             move || run(Arc::clone(&engine), stop.clone())
@@ -134,11 +137,24 @@ impl House {
         self.supervise("rescue", start(|engine, stop| Box::pin(loops::rescue(engine, stop))));
         self.supervise("clock", start(|engine, stop| Box::pin(loops::watch_clock(engine, stop))));
         self.supervise("activation", start(|engine, stop| Box::pin(stay_active(engine, stop))));
-        self.supervise("observer", {
-            let (engine, observer, end) = (Arc::clone(engine), Arc::clone(&self.observer), end.clone());
-            move || loops::observe(Arc::clone(&engine), Arc::clone(&observer), end.clone())
-        });
         self.start_chores().await
+    }
+
+    /// Waits until the planner has turned once, well or not: health must not say ready and `starting` in one breath.
+    async fn first_turn(&self) {
+        let turned = async {
+            while self.engine.status.get().planner_turned_at.is_none() {
+                time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // A database that hangs must not hide behind a daemon that says nothing.
+        time::timeout(FIRST_TURN, turned).await.unwrap_or_default();
+    }
+
+    fn start_observer(&self) {
+        self.observer.refresh(&self.engine);
+        let (engine, observer, end) = (Arc::clone(&self.engine), Arc::clone(&self.observer), self.end.clone());
+        self.supervise("observer", move || loops::observe(Arc::clone(&engine), Arc::clone(&observer), end.clone()));
     }
 
     #[expect(clippy::mem_forget, reason = "nothing depends on the ticker, so nobody waits for it to stop")]
@@ -189,6 +205,7 @@ impl House {
         });
         self.observer.refresh(engine);
         self.stop.cancel();
+        engine.draining.cancel();
         self.wait_until_idle(engine.settings.shutdown_grace, || {}).await;
         // Again and again: the answer to the last claim may come late.
         self.wait_until_idle(ABORT_GRACE + SETTLE_GRACE, || engine.running.stop_all(&Ended::Interrupted)).await;

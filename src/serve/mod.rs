@@ -5,6 +5,7 @@ mod banner;
 mod once;
 mod prepare;
 mod signals;
+mod volume;
 mod opening;
 mod house;
 mod activation;
@@ -21,6 +22,7 @@ use crate::{
     domain::{
         health::Snapshot,
         job::JobName,
+        lasting::Lasting,
         run::{Outcome, ReplicaId},
     },
     engine::{Engine, Parts, Settings, observe::Observer},
@@ -48,6 +50,8 @@ const CLOSING_TIME: Duration = Duration::from_secs(1);
 pub struct Options {
     pub table: Arc<JobTable>,
     pub database: DatabaseConfig,
+    /// What becomes of the database with the container.
+    pub lasting: Lasting,
     pub settings: Settings,
     /// `None` = no HTTP at all.
     pub listen: Option<SocketAddr>,
@@ -57,8 +61,8 @@ pub struct Options {
     pub tools: Tools,
     /// The commit this binary was built from, or empty.
     pub revision: &'static str,
-    /// Given what is known once the database is open; prints it.
-    pub banner: Box<dyn Fn(&Engine) + Send + Sync>,
+    /// Given what is known once the database is open, and where it listens; prints it.
+    pub banner: Box<dyn Fn(&Engine, Option<SocketAddr>) + Send + Sync>,
 }
 
 /// How the process ended.
@@ -75,11 +79,17 @@ pub enum Goodbye {
 
 /// Runs the daemon until SIGTERM or SIGINT. Errors are those of the start; a database that does not answer is none.
 pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
+    if options.lasting == Lasting::Refused {
+        return Err(volume::refusal(&options.database).into());
+    }
     let signals = Signals::listen()?;
     let clock = Clock::system();
     let replica = ReplicaId(Uuid::now_v7());
     logs::name_replica(replica);
-    let snapshot = Snapshot::starting(replica, options.settings.version.clone(), clock.now());
+    let snapshot = Snapshot {
+        ephemeral: options.lasting != Lasting::Yes,
+        ..Snapshot::starting(replica, options.settings.version.clone(), clock.now())
+    };
     let observer = Arc::new(Observer::new(Arc::new(ArcSwap::from_pointee(snapshot))));
     let jobs: Vec<_> = options.table.jobs.values().map(|entry| Arc::clone(&entry.job)).collect();
     let metrics = Arc::new(Metrics::new(&jobs, &options.settings.version, options.revision));

@@ -11,7 +11,7 @@ use crate::{
     store::DatabaseConfig,
 };
 
-use super::{Options, banner};
+use super::{Options, banner, volume};
 
 /// The kernel's name for this machine; in a container, the container's.
 const HOST_FILE: &str = "/proc/sys/kernel/hostname";
@@ -21,9 +21,11 @@ impl Options {
     pub fn new(config: &Config, table: Arc<JobTable>, scope: Scope) -> Self {
         let mut tools = Tools::new(table.targets.clone());
         tools.create_team_tables = config.create_team_tables;
-        let notice = banner::Notice::new(config, &table);
+        let database = database(config);
+        let lasting = volume::look(config, &database);
+        let notice = banner::Notice::new(config, &table, lasting);
         Self {
-            database: database(config),
+            database,
             settings: Settings {
                 scope,
                 scheduled_slots: config.scheduled,
@@ -32,12 +34,13 @@ impl Options {
                 host: fs::read_to_string(HOST_FILE).map(|name| name.trim().to_owned()).unwrap_or_default(),
                 version: env!("CARGO_PKG_VERSION").into(),
             },
+            lasting,
             listen: Some(config.listen),
             once: None,
             access: Arc::new(access(config)),
             tools,
             revision: option_env!("WORKERS_REVISION").unwrap_or_default(),
-            banner: Box::new(move |engine| notice.print(engine)),
+            banner: Box::new(move |engine, listen| notice.print(engine, listen)),
             table,
         }
     }

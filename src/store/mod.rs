@@ -98,6 +98,11 @@ pub struct DatabaseConfig {
 }
 
 impl DatabaseConfig {
+    /// The absolute path of the SQLite file; `None` = PostgreSQL, or a URL that opening refuses.
+    pub fn file(&self) -> Option<PathBuf> {
+        connect::file(self)
+    }
+
     /// A SQLite file that survives its process and not a power cut: what a test needs.
     pub fn sqlite_for_tests(path: impl AsRef<Path>) -> Self {
         Self {

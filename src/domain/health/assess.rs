@@ -128,10 +128,15 @@ fn queue_size(jobs: &[Judged<'_>]) -> i64 {
 }
 
 fn daemon_alerts(snapshot: &Snapshot, now: DateTime<Utc>) -> Vec<Alert> {
-    [stalled(snapshot, now), lagging(snapshot, now), clock_held(snapshot), away(snapshot, now), unexplained(snapshot)]
-        .into_iter()
-        .flatten()
-        .collect()
+    let rules = [
+        stalled(snapshot, now),
+        lagging(snapshot, now),
+        clock_held(snapshot),
+        away(snapshot, now),
+        ephemeral(snapshot),
+        unexplained(snapshot),
+    ];
+    rules.into_iter().flatten().collect()
 }
 
 fn stalled(snapshot: &Snapshot, now: DateTime<Utc>) -> Option<Alert> {
@@ -175,6 +180,16 @@ fn away(snapshot: &Snapshot, now: DateTime<Utc>) -> Option<Alert> {
         job: None,
         since: Some(snapshot.database.since),
         message: format!("the database has been away for {} s", away.num_seconds()),
+    })
+}
+
+fn ephemeral(snapshot: &Snapshot) -> Option<Alert> {
+    snapshot.ephemeral.then(|| Alert {
+        name: AlertName::DatabaseEphemeral,
+        severity: Severity::Warning,
+        job: None,
+        since: Some(snapshot.planner.started_at),
+        message: "the database lies on the container's own layer and goes with it: mount a volume".into(),
     })
 }
 

@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub replicas: u32,
     /// Missing, doubled and extra instants of the audit; must be 0.
     pub unexplained: i64,
+    /// The ledger lies on its container's own layer, and goes with it.
+    pub ephemeral: bool,
     pub slots: Slots,
     /// What is known of each job; a job that the database has not shown yet is absent.
     pub jobs: BTreeMap<JobName, JobStats>,
@@ -45,6 +47,7 @@ impl Snapshot {
             sampled_at: None,
             replicas: 0,
             unexplained: 0,
+            ephemeral: false,
             slots: Slots::default(),
             jobs: BTreeMap::new(),
         }

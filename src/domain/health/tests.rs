@@ -287,6 +287,7 @@ fn the_planner_and_the_database_decide_over_the_whole() {
             PlannerState::Running,
             Status::Critical,
         ),
+        ("on a container's layer", |s, _| s.ephemeral = true, PlannerState::Running, Status::Degraded),
         ("unexplained", |s, _| s.unexplained = 1, PlannerState::Running, Status::Degraded),
         ("late", |s, ago| s.planner.oldest_owed = Some(ago(31)), PlannerState::Running, Status::Degraded),
     ];

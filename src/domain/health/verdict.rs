@@ -97,6 +97,8 @@ words! {
         SchedulerLag = "SchedulerLag",
         ClockHold = "ClockHold",
         DatabaseAway = "DatabaseAway",
+        /// The ledger goes with its container.
+        DatabaseEphemeral = "DatabaseEphemeral",
         OccurrencesUnexplained = "OccurrencesUnexplained",
         QueueBacklog = "QueueBacklog",
     }

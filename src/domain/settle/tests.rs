@@ -94,6 +94,7 @@ fn failed(failure: Failure) -> Ended {
 fn every_end_has_one_outcome() {
     let report = |items, items_failed| Ended::Answered(Ok(Report { items: Some(items), items_failed, ..Report::default() }));
     let minute = SECOND * 60;
+    const BACK: &str = "again 0s interrupted, attempt kept";
     let cases = [
         (1, 0, report(3, 0), "success", "success"),
         (1, 0, report(0, 0), "success", "success"),
@@ -112,7 +113,10 @@ fn every_end_has_one_outcome() {
         (1, 0, Ended::TimedOut, "again 5s", "unknown"),
         (3, 0, Ended::TimedOut, "timeout exhausted", "unknown"),
         (3, 0, Ended::Panicked("boom".into()), "panic exhausted", "unknown"),
-        (3, 0, Ended::Interrupted, "again 0s interrupted, attempt kept", "unknown interrupted"),
+        (3, 0, Ended::Interrupted, BACK, "unknown interrupted"),
+        (3, 0, Ended::Stopped(Failure::retry("x")), BACK, "unknown interrupted"),
+        (3, 0, Ended::Stopped(Failure::retry("x").before_effect()), BACK, BACK),
+        (3, 0, Ended::Stopped(Failure::permanent("x")), "error permanent", "error permanent"),
         (1, 0, Ended::Cancelled(Reason::Operator), "cancelled operator", "unknown operator"),
         (1, 0, Ended::GateClosed, "skipped gate, attempt kept", "skipped gate, attempt kept"),
     ];
@@ -135,6 +139,16 @@ fn a_snooze_is_bounded_from_the_first_attempt_that_ended() {
     let beyond = settle(&run, &policy, failed(Failure::snooze(SECOND * 3_600, "busy")), now());
 
     assert_eq!((show(&within).as_str(), show(&beyond).as_str()), ("again 60s, attempt kept", "error exhausted"));
+}
+
+#[test]
+fn what_a_stopped_handler_hands_over_is_kept() {
+    let failure = Failure { resume: Some(json!({ "page": 7 })), ..Failure::retry("stopping") };
+
+    let settlement = settle(&run(1, 0), &policy(Delivery::AtLeastOnce), Ended::Stopped(failure), now());
+
+    assert_eq!(settlement.resume, Some(json!({ "page": 7 })));
+    assert_eq!(settlement.error.as_deref(), Some("stopping"));
 }
 
 #[test]

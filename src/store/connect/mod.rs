@@ -7,7 +7,7 @@ mod postgres;
 mod sqlite;
 mod writer;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
@@ -41,6 +41,14 @@ pub struct Described {
 pub(super) enum Database {
     Postgres(Box<Postgres>),
     Sqlite(Sqlite),
+}
+
+/// The absolute path of the SQLite file, when the URL names one.
+pub(super) fn file(config: &DatabaseConfig) -> Option<PathBuf> {
+    match kind_of(&config.url).ok()? {
+        Kind::Postgres => None,
+        Kind::Sqlite => sqlite::place(config).ok().map(|(path, _)| path),
+    }
 }
 
 impl Store {

@@ -133,7 +133,7 @@ pub(super) async fn roll_back_left_open(connection: &mut SqliteConnection) {
 }
 
 /// Path and durability from `sqlite://path?synchronous=normal`.
-fn place(config: &DatabaseConfig) -> Result<(PathBuf, SqliteSynchronous)> {
+pub(super) fn place(config: &DatabaseConfig) -> Result<(PathBuf, SqliteSynchronous)> {
     let rest = config.url.trim_start_matches("sqlite:");
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
