@@ -60,7 +60,10 @@ async fn the_shipped_table_runs_and_its_ledger_balances() {
 
 #[test]
 fn health_begins_with_the_documented_four_keys() {
-    let daemon = Setup::new(SHIPPED).start();
+    let mut daemon = Setup::new(SHIPPED).start();
+    daemon.wait_for("the first turn of the planner", |daemon| {
+        daemon.get("/health/workers").json()["scheduler"] == "running"
+    });
 
     let answer = daemon.get("/health/workers");
 
@@ -315,9 +318,16 @@ async fn the_instants_of_a_downtime_are_in_the_ledger_with_their_reason() {
     // Longer than `late_after` counts as live, so these instants are missed.
     tokio::time::sleep(std::time::Duration::from_secs(33)).await;
 
+    let stopped = ledger::rows(&sqlite(&daemon), "tick").await.len();
+
     let mut daemon = daemon.start_again();
 
-    daemon.wait_for("a success", |daemon| health_of_tick(daemon)["last_outcome"] == "success");
+    // The row of the missed instants, and a run after them.
+    let deadline = Instant::now() + support::daemon::PATIENCE;
+    while ledger::rows(&sqlite(&daemon), "tick").await.len() < stopped + 2 {
+        assert!(Instant::now() < deadline, "nothing was planned\n{}", daemon.output());
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
     daemon.terminate();
     let rows = ledger::rows(&sqlite(&daemon), "tick").await;
     let missed: i64 = rows.iter().filter(|row| row.reason == "missed").map(|row| row.covers).sum();

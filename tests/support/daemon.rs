@@ -109,7 +109,9 @@ impl Setup {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_workers"));
+        // A packaged binary can be put to the same tests.
+        let binary = std::env::var("WORKERS_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_workers").to_owned());
+        let mut command = Command::new(binary);
         command.args(arguments).current_dir(self.folder.path()).env_clear().envs(&self.environment);
         command
     }
