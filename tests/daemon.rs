@@ -258,7 +258,11 @@ async fn a_failure_after_sigterm_is_put_down_to_the_stop() {
     let rows = ledger::rows(&sqlite(&daemon), "tick").await;
     let open: Vec<_> = rows.iter().filter(|row| row.state != "finished").collect();
     assert_eq!(open.len(), 1, "{rows:#?}");
-    assert_eq!((open[0].state.as_str(), open[0].attempt, open[0].reason.as_str()), ("due", 0, "interrupted"), "{open:#?}");
+    assert_eq!(
+        (open[0].state.as_str(), open[0].attempt, open[0].reason.as_str()),
+        ("due", 0, "interrupted"),
+        "{open:#?}"
+    );
 }
 
 #[tokio::test]

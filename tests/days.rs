@@ -69,8 +69,13 @@ async fn ten_minutes_away_leave_exactly_this_ledger_when_runs_outlast_their_peri
 /// The table of the issue: 40 jobs on five schedules, one of which hangs for 150 s.
 fn forty_jobs() -> String {
     let mut table = String::from("version = 1\n[defaults]\ntimezone = \"America/Sao_Paulo\"\n");
-    let schedules = [("minute", 12, "* * * * *"), ("five", 10, "*/5 * * * *"), ("quarter", 8, "*/15 * * * *"),
-        ("hour", 6, "0 * * * *"), ("eight", 4, "0 8 * * *")];
+    let schedules = [
+        ("minute", 12, "* * * * *"),
+        ("five", 10, "*/5 * * * *"),
+        ("quarter", 8, "*/15 * * * *"),
+        ("hour", 6, "0 * * * *"),
+        ("eight", 4, "0 8 * * *"),
+    ];
     for (name, count, cron) in schedules {
         for index in 0..count {
             let timeout = "timeout = \"200s\"";
@@ -250,13 +255,19 @@ async fn a_pause_with_an_end_covers_the_instants_before_it_and_none_after() {
 
     assert_lines(
         &world.ledger_of("probe").await,
-        &["02 08:01:00 success", "02 08:02:00..02 08:03:00 x2 skipped paused", "02 08:04:00 success", "02 08:05:00 success"],
+        &[
+            "02 08:01:00 success",
+            "02 08:02:00..02 08:03:00 x2 skipped paused",
+            "02 08:04:00 success",
+            "02 08:05:00 success",
+        ],
     );
 }
 
 #[tokio::test]
 async fn failed_runs_are_tried_again_and_then_give_up() {
-    let table = every_minute("overlap = \"allow\"\nretry = { max_attempts = 3, backoff = [\"10s\", \"15s\"], jitter = false }");
+    let table =
+        every_minute("overlap = \"allow\"\nretry = { max_attempts = 3, backoff = [\"10s\", \"15s\"], jitter = false }");
     let mut world = World::new(&table, "2026-03-02 08:00").await;
     world.script("probe", |run| {
         let good = run.scheduled_for == Some(utc("2026-03-02 08:02")) && run.attempt == 2;
@@ -264,7 +275,10 @@ async fn failed_runs_are_tried_again_and_then_give_up() {
     });
     world.run_until("2026-03-02 08:02:50").await;
 
-    assert_lines(&world.ledger_of("probe").await, &["02 08:01:00 error exhausted attempt 3", "02 08:02:00 success attempt 2"]);
+    assert_lines(
+        &world.ledger_of("probe").await,
+        &["02 08:01:00 error exhausted attempt 3", "02 08:02:00 success attempt 2"],
+    );
 }
 
 /// The day's clock jumps forward, and back: 02:30 exists once, and every other firing stays where it is.

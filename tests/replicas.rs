@@ -108,7 +108,8 @@ async fn two_replicas_tormented_for_a_minute_lose_and_double_nothing() {
     sqlx::raw_sql("create table effects (job text, instant timestamptz, run uuid)").execute(&mut judge).await.unwrap();
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut torment = Torment { replicas: vec![None, None], skews: [20, -20], url: database.url.clone(), log: Vec::new() };
+    let mut torment =
+        Torment { replicas: vec![None, None], skews: [20, -20], url: database.url.clone(), log: Vec::new() };
     torment.start(0);
     torment.start(1);
     torment.replicas[0].as_mut().unwrap().wait_until_ready();
@@ -168,7 +169,11 @@ async fn assert_conserved(database: &Database, judge: &mut PgConnection, history
                 select count(*) from workers.runs
                 where job = '{job}' and covers_from <= instant and instant <= scheduled_for) <> 1"
         );
-        assert_eq!(count(judge, &holes).await, 0, "instants of {job} that are not in the ledger exactly once; {history}");
+        assert_eq!(
+            count(judge, &holes).await,
+            0,
+            "instants of {job} that are not in the ledger exactly once; {history}"
+        );
         let covered = format!(
             "select sum(covers)::bigint - (select count(*) from generate_series(
                 to_timestamp(ceil(extract(epoch from min(j.first_seen) + interval '1 millisecond') / {seconds}) * {seconds}),

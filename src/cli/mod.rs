@@ -96,9 +96,7 @@ impl Arguments {
             Command::Ledger(arguments) => ledger::account::ledger(&books(&flags).await?, &arguments, output).await,
             Command::Status(at) => status::status(output, &base(at, &flags)?).await,
             Command::Health(arguments) => status::health(&arguments, &base(arguments.at.clone(), &flags)?).await,
-            Command::Migrate(command) => {
-                migrate::migrate(command, &serve::database(&settings(&flags)?), output).await
-            }
+            Command::Migrate(command) => migrate::migrate(command, &serve::database(&settings(&flags)?), output).await,
             Command::Config(command) => config::config(&command, &flags, output).await,
             Command::Version { json } => version(json),
         }
@@ -153,7 +151,9 @@ fn next(arguments: &schedule::NextArguments, flags: &Flags, output: Output) -> a
     let firings = schedule::next(arguments, Clock::system().now(), table.as_deref()).map_err(stop)?;
     match output {
         Output::Table => line(&schedule::next_text(&firings))?,
-        Output::Json | Output::Jsonl => output.list(schedule::next_json(&firings).as_array().map_or(&[], Vec::as_slice), &[])?,
+        Output::Json | Output::Jsonl => {
+            output.list(schedule::next_json(&firings).as_array().map_or(&[], Vec::as_slice), &[])?
+        }
     }
     Ok(Exit::Ok)
 }

@@ -11,8 +11,19 @@ use super::schedule::{Schedule, Zone};
 
 /// Keys that `/health/workers` uses for itself; a job of such a name would overwrite one.
 pub const RESERVED_NAMES: [&str; 13] = [
-    "scheduler", "last_job_at", "queue_size", "status", "lag_seconds", "replicas", "version", "timestamp", "jobs",
-    "queues", "alerts", "database", "replica",
+    "scheduler",
+    "last_job_at",
+    "queue_size",
+    "status",
+    "lag_seconds",
+    "replicas",
+    "version",
+    "timestamp",
+    "jobs",
+    "queues",
+    "alerts",
+    "database",
+    "replica",
 ];
 
 /// The name of a job: `[a-z][a-z0-9_.-]{0,63}` and no reserved key of `/health/workers`.
@@ -26,7 +37,9 @@ impl JobName {
         let starts_well = letters.next().is_some_and(|first| first.is_ascii_lowercase());
         let goes_on_well = letters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.-".contains(c));
         if !starts_well || !goes_on_well || 64 < text.len() {
-            return Err("a job name starts with a-z, goes on with a-z, 0-9, _ . -, and has at most 64 characters".into());
+            return Err(
+                "a job name starts with a-z, goes on with a-z, 0-9, _ . -, and has at most 64 characters".into()
+            );
         }
         if RESERVED_NAMES.contains(&text) {
             return Err(format!("{text:?} is a key of /health/workers"));

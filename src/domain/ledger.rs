@@ -85,7 +85,8 @@ pub fn reconcile(
     from: DateTime<Utc>,
     until: DateTime<Utc>,
 ) -> Result<Account, String> {
-    let mut rows: Vec<&Entry> = entries.iter().filter(|row| from < row.scheduled_for && row.covers_from <= until).collect();
+    let mut rows: Vec<&Entry> =
+        entries.iter().filter(|row| from < row.scheduled_for && row.covers_from <= until).collect();
     rows.sort_by_key(|row| (row.covers_from, row.scheduled_for));
     let calendar = Calendar::new(epochs)?;
     let mut account = Account { expected: calendar.due(from, until), ..Account::default() };
@@ -114,10 +115,13 @@ fn extra(row: &Entry, due: i64) -> i64 {
 impl Account {
     fn count(&mut self, row: &Entry, due: i64) {
         let late_ms = LATE_AFTER.num_milliseconds();
-        let never_started = row.attempt == 0 || row.outcome == Some(Outcome::Skipped) && row.reason == Some(Reason::Gate);
+        let never_started =
+            row.attempt == 0 || row.outcome == Some(Outcome::Skipped) && row.reason == Some(Reason::Gate);
         match (row.state, row.reason) {
             (State::Waiting | State::Due | State::Running, _) => self.open += due,
-            (State::Finished, Some(reason)) if never_started => *self.skipped.entry(reason.word().into()).or_default() += due,
+            (State::Finished, Some(reason)) if never_started => {
+                *self.skipped.entry(reason.word().into()).or_default() += due
+            }
             (State::Finished, _) if row.trigger == Trigger::CatchUp => self.late += due,
             (State::Finished, _) if row.lag_ms.is_some_and(|lag| late_ms < lag) => self.late += due,
             (State::Finished, _) => self.ran += due,
@@ -146,7 +150,8 @@ impl Calendar {
     }
 
     fn due_in(&self, epoch: i64, from: DateTime<Utc>, until: DateTime<Utc>) -> i64 {
-        let Some((_, schedule, valid_from, valid_until)) = self.epochs.iter().find(|(number, ..)| *number == epoch) else {
+        let Some((_, schedule, valid_from, valid_until)) = self.epochs.iter().find(|(number, ..)| *number == epoch)
+        else {
             return 0;
         };
         let from = from.max(*valid_from);

@@ -156,7 +156,8 @@ impl Owed<'_> {
         }
         let live = self.live();
         let missed_until = live.map_or(self.now, before);
-        let too_late = before(self.now - self.job.policy.catch_up_within).clamp(self.cursor, missed_until.max(self.cursor));
+        let too_late =
+            before(self.now - self.job.policy.catch_up_within).clamp(self.cursor, missed_until.max(self.cursor));
         let reached = draft.skip(self.schedule, (self.cursor, too_late), Reason::TooLate);
         if reached < too_late {
             return reached;

@@ -56,9 +56,15 @@ pub struct Settlement {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Next {
-    Finish { outcome: Outcome, reason: Option<Reason> },
+    Finish {
+        outcome: Outcome,
+        reason: Option<Reason>,
+    },
     /// Back to `waiting` (or `due`, when `at` has come).
-    Again { at: DateTime<Utc>, reason: Option<Reason> },
+    Again {
+        at: DateTime<Utc>,
+        reason: Option<Reason>,
+    },
 }
 
 /// The one judge of outcomes.
@@ -82,7 +88,9 @@ pub fn settle(run: &Run, policy: &Policy, ended: Ended, now: DateTime<Utc>) -> S
             let outcome = if judge.at_most_once() { Outcome::Unknown } else { Outcome::Cancelled };
             Settlement::finish(outcome, Some(reason))
         }
-        Ended::GateClosed => Settlement { attempt_spent: false, ..Settlement::finish(Outcome::Skipped, Some(Reason::Gate)) },
+        Ended::GateClosed => {
+            Settlement { attempt_spent: false, ..Settlement::finish(Outcome::Skipped, Some(Reason::Gate)) }
+        }
     }
 }
 
@@ -107,7 +115,9 @@ impl Judge<'_> {
                 Settlement { delete, ..Settlement::finish(Outcome::Success, None) }
             }
             (_, 1..) => Settlement::finish(Outcome::Partial, None),
-            (failed, 0) => self.in_doubt_or_again(Outcome::Error, policy_wait(self)).with_error(&format!("all {failed} items failed")),
+            (failed, 0) => self
+                .in_doubt_or_again(Outcome::Error, policy_wait(self))
+                .with_error(&format!("all {failed} items failed")),
         };
         settlement.with_report(report)
     }

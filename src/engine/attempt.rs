@@ -51,7 +51,8 @@ async fn run(engine: Arc<Engine>, claimed: Claimed) {
         component = "scheduler", job_name = %run.job, run_id = %run.id, attempt = run.attempt,
         scheduled_for = run.scheduled_for.map(|at| at.to_rfc3339()), lag_ms = run.lag_ms, "job started"
     );
-    let attempt = Attempt { engine: &engine, job: Arc::clone(&entry.job), run: Arc::clone(&run), live: Arc::clone(&live) };
+    let attempt =
+        Attempt { engine: &engine, job: Arc::clone(&entry.job), run: Arc::clone(&run), live: Arc::clone(&live) };
     match attempt.execute(Arc::clone(&entry.work)).await {
         End::Plain(ended) => attempt.hand_over(lease, ended),
         End::InTransaction(report, tx) => attempt.settle_within(lease, report, tx).await,

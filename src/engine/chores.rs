@@ -114,7 +114,9 @@ pub async fn supervise(engine: Arc<Engine>, observer: Arc<Observer>, duty: Duty,
             Ok(Ok(())) => {}
             Ok(Err(error)) if super::lease::is_passing(&error) => engine.database_failed(&error),
             Ok(Err(error)) => error!(component = "scheduler", ?chore, "chore failed: {error}"),
-            Err(_) => error!(component = "scheduler", ?chore, "chore took over {} s: given up", CHORE_TIMEOUT.as_secs()),
+            Err(_) => {
+                error!(component = "scheduler", ?chore, "chore took over {} s: given up", CHORE_TIMEOUT.as_secs())
+            }
         }
     }
 }
@@ -132,7 +134,10 @@ pub async fn audit(engine: &Engine) -> Result<()> {
                         extra = account.extra, "unexplained instants between {} and {}", window.from, window.until
                     );
                 }
-                engine.store.store_audit(&Audit { job: window.job, from: window.from, until: window.until, account }).await?;
+                engine
+                    .store
+                    .store_audit(&Audit { job: window.job, from: window.from, until: window.until, account })
+                    .await?;
             }
             Err(error) => error!(component = "scheduler", job_name = %window.job, "cannot audit: {error}"),
         }

@@ -149,7 +149,11 @@ pub async fn sample_clock(engine: &Engine) -> Result<Observation> {
     let observation = clock.observe(Sample { database, sent, received: clock.boot() });
     match (was_held, observation) {
         (false, Observation::Held) => {
-            error!(component = "scheduler", "the clock jumped to {}: planning holds until it is confirmed", database.to_rfc3339());
+            error!(
+                component = "scheduler",
+                "the clock jumped to {}: planning holds until it is confirmed",
+                database.to_rfc3339()
+            );
         }
         (true, Observation::Adopted) => warn!(component = "scheduler", "the clock is believed again: planning goes on"),
         _ => {}

@@ -188,7 +188,9 @@ impl Planner {
 pub fn bill(row: &Recorded) {
     let (owed, until) = (row.covers, row.scheduled_for.to_rfc3339());
     let fate = match row.skipped {
-        Some(reason @ (Reason::Missed | Reason::TooLate | Reason::Edited | Reason::Removed)) => format!("skipped: {reason}"),
+        Some(reason @ (Reason::Missed | Reason::TooLate | Reason::Edited | Reason::Removed)) => {
+            format!("skipped: {reason}")
+        }
         Some(_) => return,
         None if row.trigger == Trigger::CatchUp => "caught up in one run".into(),
         None if 1 < owed => "folded into the live run".into(),

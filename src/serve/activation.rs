@@ -39,7 +39,10 @@ pub async fn activate(engine: &Engine) -> Result<(), StoreError> {
     if activation.changed {
         info!(component = "scheduler", table = engine.table_hash(), "job table activated");
     } else if !activation.active && was_active {
-        warn!(component = "scheduler", "another job table is active now: what differs here is neither planned nor claimed");
+        warn!(
+            component = "scheduler",
+            "another job table is active now: what differs here is neither planned nor claimed"
+        );
     }
     engine.status.change(|condition| condition.active = activation.active);
     engine.wake.planner.notify_one();
@@ -78,4 +81,3 @@ pub async fn stay_active(engine: Arc<Engine>, stop: CancellationToken) {
         }
     }
 }
-

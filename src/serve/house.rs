@@ -20,7 +20,14 @@ use crate::{
     clock::Observation,
     domain::{job::JobName, settle::Ended},
     engine::{
-        Engine, attempt::ABORT_GRACE, chores::{self, Chore, Duty}, lease, lease::Keeper, loops, observe::Observer, settler,
+        Engine,
+        attempt::ABORT_GRACE,
+        chores::{self, Chore, Duty},
+        lease,
+        lease::Keeper,
+        loops,
+        observe::Observer,
+        settler,
         settler::Finished,
     },
     store::StoreError,
@@ -52,7 +59,15 @@ pub struct House {
 impl House {
     pub fn new(engine: Arc<Engine>, observer: Arc<Observer>, finished: mpsc::UnboundedReceiver<Finished>) -> Self {
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
-        Self { engine, observer, finished: Arc::new(Mutex::new(finished)), stop, end, loops: TaskTracker::new(), starters: TaskTracker::new() }
+        Self {
+            engine,
+            observer,
+            finished: Arc::new(Mutex::new(finished)),
+            stop,
+            end,
+            loops: TaskTracker::new(),
+            starters: TaskTracker::new(),
+        }
     }
 
     /// Joins, works until told to stop, and drains.
@@ -230,4 +245,3 @@ impl House {
 }
 
 type BoxedLoop = Pin<Box<dyn Future<Output = ()> + Send>>;
-

@@ -73,4 +73,3 @@ pub fn app_database(store: &Store) -> AppDatabase {
         }),
     }
 }
-

@@ -36,7 +36,12 @@ fn account(entries: &[Entry], until: &str) -> Account {
 fn every_kind_of_row_is_counted_once() {
     let late = Entry { lag_ms: Some(31_000), ..ran("08:02", "08:02", 1) };
     let caught_up = Entry { trigger: Trigger::CatchUp, ..ran("08:03", "08:04", 2) };
-    let overlap = Entry { outcome: Some(Outcome::Skipped), reason: Some(Reason::Overlap), attempt: 0, ..ran("08:05", "08:06", 2) };
+    let overlap = Entry {
+        outcome: Some(Outcome::Skipped),
+        reason: Some(Reason::Overlap),
+        attempt: 0,
+        ..ran("08:05", "08:06", 2)
+    };
     let open = Entry { state: State::Running, outcome: None, ..ran("08:07", "08:07", 1) };
 
     let account = account(&[ran("08:01", "08:01", 1), late, caught_up, overlap, open], "08:07");
@@ -69,7 +74,11 @@ fn a_hole_and_a_double_do_not_cancel_each_other_out() {
 
 #[test]
 fn a_row_for_an_instant_that_was_never_due_is_extra() {
-    let stray = Entry { covers_from: at("08:01") + TimeDelta::seconds(7), scheduled_for: at("08:01") + TimeDelta::seconds(7), ..ran("08:01", "08:01", 1) };
+    let stray = Entry {
+        covers_from: at("08:01") + TimeDelta::seconds(7),
+        scheduled_for: at("08:01") + TimeDelta::seconds(7),
+        ..ran("08:01", "08:01", 1)
+    };
 
     let account = account(&[ran("08:01", "08:01", 1), stray], "08:02");
 

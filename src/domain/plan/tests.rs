@@ -58,7 +58,15 @@ fn job(every: &str, change: impl FnOnce(&mut Job)) -> Job {
 }
 
 fn standing(planned_until: DateTime<Utc>) -> Standing {
-    Standing { epoch: 1, planned_until, paused: false, running: false, unfinished: false, unstarted: false, newest: None }
+    Standing {
+        epoch: 1,
+        planned_until,
+        paused: false,
+        running: false,
+        unfinished: false,
+        unstarted: false,
+        newest: None,
+    }
 }
 
 fn newest(scheduled_for: DateTime<Utc>, change: impl FnOnce(&mut Newest)) -> Option<Newest> {
@@ -92,7 +100,8 @@ fn show(plan: &Plan) -> String {
         };
         writeln!(text, "{mark}{from}..{to} x{} {fate}", row.covers).unwrap();
     }
-    writeln!(text, "until {}{}", plan.planned_until.format("%d %H:%M:%S%.3f"), if plan.more { " more" } else { "" }).unwrap();
+    writeln!(text, "until {}{}", plan.planned_until.format("%d %H:%M:%S%.3f"), if plan.more { " more" } else { "" })
+        .unwrap();
     text
 }
 
@@ -100,7 +109,8 @@ fn show(plan: &Plan) -> String {
 fn check(job: &Job, standing: &Standing, now: DateTime<Utc>, expected: &[&str]) {
     let planned = plan(job, standing, now);
     assert_eq!(show(&planned).trim_end().lines().collect::<Vec<_>>(), expected);
-    let covered: i64 = planned.fold.iter().map(|fold| fold.row.covers).chain(planned.rows.iter().map(|row| row.covers)).sum();
+    let covered: i64 =
+        planned.fold.iter().map(|fold| fold.row.covers).chain(planned.rows.iter().map(|row| row.covers)).sum();
     let owed = job.schedule.as_ref().unwrap().span(standing.planned_until, planned.planned_until);
     assert_eq!(covered, owed.map_or(0, |span| span.count), "every owed instant is covered exactly once");
 }
@@ -109,7 +119,12 @@ fn check(job: &Job, standing: &Standing, now: DateTime<Utc>, expected: &[&str]) 
 fn a_live_instant_becomes_a_run_of_trigger_schedule() {
     let job = job("1min", |_| {});
 
-    check(&job, &standing(at("07:59:00")), at("08:00:00.002"), &["02 08:00..02 08:00 x1 run schedule 0 true", "until 02 08:00:00.002"]);
+    check(
+        &job,
+        &standing(at("07:59:00")),
+        at("08:00:00.002"),
+        &["02 08:00..02 08:00 x1 run schedule 0 true", "until 02 08:00:00.002"],
+    );
 }
 
 #[test]
@@ -124,25 +139,36 @@ fn nothing_is_owed_twice_or_backwards() {
 fn latest_folds_what_was_missed_into_the_live_run() {
     let job = job("1min", |_| {});
 
-    check(&job, &standing(at("08:00:00")), at("08:10:05"), &["02 08:01..02 08:10 x10 run schedule 0 true", "until 02 08:10:05.000"]);
+    check(
+        &job,
+        &standing(at("08:00:00")),
+        at("08:10:05"),
+        &["02 08:01..02 08:10 x10 run schedule 0 true", "until 02 08:10:05.000"],
+    );
 }
 
 #[test]
 fn latest_without_a_live_instant_makes_one_catch_up_run() {
     let job = job("1h", |_| {});
 
-    check(&job, &standing(at("05:00:00")), at("08:30:00"), &["02 06:00..02 08:00 x3 run catch_up 0 true", "until 02 08:30:00.000"]);
+    check(
+        &job,
+        &standing(at("05:00:00")),
+        at("08:30:00"),
+        &["02 06:00..02 08:00 x3 run catch_up 0 true", "until 02 08:30:00.000"],
+    );
 }
 
 #[test]
 fn none_records_what_was_missed_and_runs_the_live_one() {
     let job = job("1min", |job| job.policy.catch_up = CatchUp::None);
 
-    check(&job, &standing(at("08:00:00")), at("08:10:05"), &[
-        "02 08:01..02 08:09 x9 skip missed",
-        "02 08:10..02 08:10 x1 run schedule 0 true",
-        "until 02 08:10:05.000",
-    ]);
+    check(
+        &job,
+        &standing(at("08:00:00")),
+        at("08:10:05"),
+        &["02 08:01..02 08:09 x9 skip missed", "02 08:10..02 08:10 x1 run schedule 0 true", "until 02 08:10:05.000"],
+    );
 }
 
 #[test]
@@ -152,12 +178,17 @@ fn all_makes_a_row_each_below_live_work_and_one_at_a_time() {
         job.policy.overlap = Overlap::Allow;
     });
 
-    check(&job, &standing(at("08:00:00")), at("08:03:05"), &[
-        "02 08:01..02 08:01 x1 run catch_up -11 true",
-        "02 08:02..02 08:02 x1 run catch_up -11 true",
-        "02 08:03..02 08:03 x1 run schedule 0 false",
-        "until 02 08:03:05.000",
-    ]);
+    check(
+        &job,
+        &standing(at("08:00:00")),
+        at("08:03:05"),
+        &[
+            "02 08:01..02 08:01 x1 run catch_up -11 true",
+            "02 08:02..02 08:02 x1 run catch_up -11 true",
+            "02 08:03..02 08:03 x1 run schedule 0 false",
+            "until 02 08:03:05.000",
+        ],
+    );
 }
 
 #[test]
@@ -184,11 +215,12 @@ fn a_backlog_comes_in_passes_of_a_hundred_that_lose_nothing() {
 fn what_is_older_than_catch_up_within_is_too_late() {
     let job = job("1h", |job| job.policy.catch_up_within = TimeDelta::hours(2));
 
-    check(&job, &standing(at("03:00:00")), at("08:30:00"), &[
-        "02 04:00..02 06:00 x3 skip too_late",
-        "02 07:00..02 08:00 x2 run catch_up 0 true",
-        "until 02 08:30:00.000",
-    ]);
+    check(
+        &job,
+        &standing(at("03:00:00")),
+        at("08:30:00"),
+        &["02 04:00..02 06:00 x3 skip too_late", "02 07:00..02 08:00 x2 run catch_up 0 true", "until 02 08:30:00.000"],
+    );
 }
 
 #[test]
@@ -256,7 +288,12 @@ fn queue_lets_one_wait_and_folds_the_next_ones_into_it() {
     standing.planned_until = at("08:01:00");
     standing.unstarted = true;
     standing.newest = newest(at("08:01:00"), |row| (row.state, row.outcome, row.reason) = (State::Due, None, None));
-    check(&job, &standing, at("08:02:00"), &["fold 02 08:02..02 08:02 x1 run schedule 0 true", "until 02 08:02:00.000"]);
+    check(
+        &job,
+        &standing,
+        at("08:02:00"),
+        &["fold 02 08:02..02 08:02 x1 run schedule 0 true", "until 02 08:02:00.000"],
+    );
 
     standing.newest = newest(at("08:01:00"), |row| row.reason = Some(Reason::Paused));
     check(&job, &standing, at("08:02:00"), &["02 08:02..02 08:02 x1 skip overlap", "until 02 08:02:00.000"]);
@@ -269,7 +306,12 @@ fn replace_asks_for_the_place_and_allow_needs_none() {
     let mut standing = standing(at("08:00:00"));
     standing.running = true;
 
-    check(&replace, &standing, at("08:01:00"), &["replace", "02 08:01..02 08:01 x1 run schedule 0 true", "until 02 08:01:00.000"]);
+    check(
+        &replace,
+        &standing,
+        at("08:01:00"),
+        &["replace", "02 08:01..02 08:01 x1 run schedule 0 true", "until 02 08:01:00.000"],
+    );
     check(&allow, &standing, at("08:01:00"), &["02 08:01..02 08:01 x1 run schedule 0 false", "until 02 08:01:00.000"]);
 }
 
@@ -293,6 +335,9 @@ fn an_epoch_ends_with_its_live_instant_and_one_edited_row() {
     let edited = show(&close_epoch(Some(&job), &old, &standing, at("08:05:10")));
     let removed = show(&close_epoch(None, &old, &standing, at("08:05:10")));
 
-    assert_eq!(edited, "02 08:01..02 08:04 x4 skip edited\n02 08:05..02 08:05 x1 run schedule 0 true\nuntil 02 08:05:10.000\n");
+    assert_eq!(
+        edited,
+        "02 08:01..02 08:04 x4 skip edited\n02 08:05..02 08:05 x1 run schedule 0 true\nuntil 02 08:05:10.000\n"
+    );
     assert_eq!(removed, "02 08:01..02 08:05 x5 skip removed\nuntil 02 08:05:10.000\n");
 }

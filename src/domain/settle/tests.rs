@@ -20,7 +20,11 @@ fn policy(delivery: Delivery) -> Policy {
     Policy {
         timeout: SECOND * 300,
         slow_after: SECOND * 60,
-        retry: Retry { max_attempts: 3, backoff: Backoff::Exponential { first: SECOND * 5, most: SECOND * 300 }, jitter: false },
+        retry: Retry {
+            max_attempts: 3,
+            backoff: Backoff::Exponential { first: SECOND * 5, most: SECOND * 300 },
+            jitter: false,
+        },
         overlap: Overlap::Skip,
         catch_up: CatchUp::Latest,
         catch_up_within: TimeDelta::hours(24),
@@ -92,7 +96,8 @@ fn failed(failure: Failure) -> Ended {
 
 #[test]
 fn every_end_has_one_outcome() {
-    let report = |items, items_failed| Ended::Answered(Ok(Report { items: Some(items), items_failed, ..Report::default() }));
+    let report =
+        |items, items_failed| Ended::Answered(Ok(Report { items: Some(items), items_failed, ..Report::default() }));
     let minute = SECOND * 60;
     const BACK: &str = "again 0s interrupted, attempt kept";
     let cases = [
@@ -109,7 +114,13 @@ fn every_end_has_one_outcome() {
         (9, 0, failed(Failure::snooze(minute, "x")), "again 60s, attempt kept", "again 60s, attempt kept"),
         (1, 0, failed(Failure::snooze(minute * 60 * 25, "x")), "error exhausted", "error exhausted"),
         (1, 0, failed(Failure::permanent("x")), "error permanent", "error permanent"),
-        (1, 0, failed(Failure::skipped(Reason::NotConfigured, "x")), "skipped not_configured", "skipped not_configured"),
+        (
+            1,
+            0,
+            failed(Failure::skipped(Reason::NotConfigured, "x")),
+            "skipped not_configured",
+            "skipped not_configured",
+        ),
         (1, 0, Ended::TimedOut, "again 5s", "unknown"),
         (3, 0, Ended::TimedOut, "timeout exhausted", "unknown"),
         (3, 0, Ended::Panicked("boom".into()), "panic exhausted", "unknown"),
@@ -125,7 +136,11 @@ fn every_end_has_one_outcome() {
         let run = run(attempt, crashes);
         let least = settle(&run, &policy(Delivery::AtLeastOnce), ended.clone(), now());
         let most = settle(&run, &policy(Delivery::AtMostOnce), ended.clone(), now());
-        assert_eq!((show(&least).as_str(), show(&most).as_str()), (at_least_once, at_most_once), "{attempt} {crashes} {ended:?}");
+        assert_eq!(
+            (show(&least).as_str(), show(&most).as_str()),
+            (at_least_once, at_most_once),
+            "{attempt} {crashes} {ended:?}"
+        );
     }
 }
 
@@ -153,7 +168,8 @@ fn what_a_stopped_handler_hands_over_is_kept() {
 
 #[test]
 fn a_gone_endpoint_pauses_its_job() {
-    let settlement = settle(&run(1, 0), &policy(Delivery::AtLeastOnce), failed(Failure::new(FailureKind::Pause, "410")), now());
+    let settlement =
+        settle(&run(1, 0), &policy(Delivery::AtLeastOnce), failed(Failure::new(FailureKind::Pause, "410")), now());
 
     assert!(settlement.pause_job);
     assert_eq!(show(&settlement), "error permanent");
