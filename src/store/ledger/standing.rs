@@ -20,6 +20,8 @@ use crate::{
 
 statements! {
     /// One snapshot of each job and of its rows that matter. A backlog (priority -11) that waits is nobody's overlap.
+    /// Each trigger is asked for by itself: for a list of them SQLite reads all rows of the job instead of the few
+    /// unfinished ones.
     READ = Sql::both(
         "select j.name, j.spec_hash, j.work_hash, j.epoch, j.planned_until, j.paused_at, j.paused_until, j.retired_at,
             exists (select 1 from {runs} r where r.job = j.name and r.state = 'running'),
@@ -30,7 +32,11 @@ statements! {
             ),
             exists (
                 select 1 from {runs} r
-                where r.job = j.name and r.trigger in ('schedule', 'catch_up') and r.state <> 'finished'
+                where r.job = j.name and r.trigger = 'schedule' and r.state <> 'finished'
+                and r.scheduled_for is not null and r.state <> 'running' and r.attempt = 0 and r.priority > -11
+            ) or exists (
+                select 1 from {runs} r
+                where r.job = j.name and r.trigger = 'catch_up' and r.state <> 'finished'
                 and r.scheduled_for is not null and r.state <> 'running' and r.attempt = 0 and r.priority > -11
             ),
             n.id, n.epoch, n.trigger, n.state, n.outcome, n.reason, n.attempt, n.scheduled_for, n.covers_from
