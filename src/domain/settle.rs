@@ -209,7 +209,8 @@ impl Settlement {
         }
     }
 
-    fn finish(outcome: Outcome, reason: Option<Reason>) -> Self {
+    /// An end that leaves nothing but its outcome.
+    pub fn finish(outcome: Outcome, reason: Option<Reason>) -> Self {
         Self::new(Next::Finish { outcome, reason })
     }
 

@@ -161,17 +161,8 @@ impl Store {
 
 fn not_storable(refusal: &str) -> Settlement {
     Settlement {
-        next: Next::Finish { outcome: Outcome::Error, reason: Some(Reason::NotStorable) },
-        attempt_spent: true,
-        items: None,
-        items_failed: None,
-        left: None,
-        response_code: None,
-        result: None,
         error: Some(clean::text(&format!("result not storable: {refusal}"), MAX_ERROR_CHARS)),
-        resume: None,
-        pause_job: false,
-        delete: false,
+        ..Settlement::finish(Outcome::Error, Some(Reason::NotStorable))
     }
 }
 
