@@ -231,6 +231,7 @@ impl House {
             warn!(component = "scheduler", "could not say goodbye to the database: {error}");
         }
         self.end.cancel();
+        engine.news.sum_up();
         info!(component = "scheduler", left_running = engine.running.by_job().len(), "stopped");
     }
 
