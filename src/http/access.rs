@@ -111,7 +111,12 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 fn digests(tokens: &[String]) -> Vec<Hash> {
-    tokens.iter().map(|token| token.trim()).filter(|token| !token.is_empty()).map(|token| digest(token.as_bytes())).collect()
+    tokens
+        .iter()
+        .map(|token| token.trim())
+        .filter(|token| !token.is_empty())
+        .map(|token| digest(token.as_bytes()))
+        .collect()
 }
 
 fn digest(token: &[u8]) -> Hash {

@@ -79,8 +79,19 @@ mod tests {
             assert!(verdict("POST", "/", &[good], None), "{good}");
         }
         for bad in [
-            "", "localhost", "127.0.0.1", "[::1]", "localhost:80", "localhost:8001", "evil.example:8000", "localhost.evil:8000",
-            "127.0.0.1.nip.io:8000", "192.168.0.1:8000", "0.0.0.0:8000", "localhost:8000:8000", "localhost:+8000x",
+            "",
+            "localhost",
+            "127.0.0.1",
+            "[::1]",
+            "localhost:80",
+            "localhost:8001",
+            "evil.example:8000",
+            "localhost.evil:8000",
+            "127.0.0.1.nip.io:8000",
+            "192.168.0.1:8000",
+            "0.0.0.0:8000",
+            "localhost:8000:8000",
+            "localhost:+8000x",
             "user@localhost:8000",
         ] {
             assert!(!verdict("POST", "/", &[bad], None), "{bad}");
@@ -96,7 +107,14 @@ mod tests {
         let host = &["localhost:8000"];
 
         assert!(verdict("POST", "/", host, Some("http://localhost:8000")));
-        for bad in ["null", "", "http://evil.example", "https://localhost:8000", "http://localhost:3000", "http://127.0.0.1:8000"] {
+        for bad in [
+            "null",
+            "",
+            "http://evil.example",
+            "https://localhost:8000",
+            "http://localhost:3000",
+            "http://127.0.0.1:8000",
+        ] {
             assert!(!verdict("POST", "/", host, Some(bad)), "{bad}");
             assert!(!verdict("DELETE", "/", host, Some(bad)), "{bad}");
             assert!(verdict("GET", "/", host, Some(bad)), "{bad}: it cannot read the answer");

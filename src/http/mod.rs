@@ -33,9 +33,9 @@ pub use server::{ListenError, listen, serve};
 pub struct HttpState {
     /// The jobs of the table, in its order; a reload replaces them.
     pub jobs: Arc<ArcSwap<Vec<Arc<Job>>>>,
-    /// Set once the database is open.
+    /// Empty until the database is open.
     pub store: Arc<OnceLock<Store>>,
-    /// Rings the runner after an enqueue.
+    /// Wakes the runner after an enqueue.
     pub bell: Arc<Notify>,
     /// The latest look at the daemon; the engine replaces it each second.
     pub snapshot: Arc<ArcSwap<Snapshot>>,

@@ -86,5 +86,6 @@ pub async fn method_not_allowed(method: Method, _: Uri) -> Problem {
 
 /// A panic is ours, and its words are for the log.
 pub fn panicked() -> Response<Body> {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this request met a mistake of ours; the log says more").into_response()
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this request met a mistake of ours; the log says more")
+        .into_response()
 }

@@ -32,7 +32,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that has not taken its answer by then is sent away.
 const ANSWER_SECONDS: u64 = 30;
 /// Connections at once, unless the process may open too few files.
-const MAX_CONNECTIONS: usize = 512;
+pub const MAX_CONNECTIONS: usize = 512;
 /// Connections that the kernel holds for us until we take them; beyond, a client must knock again a second later.
 const BACKLOG: u32 = 4_096;
 /// When so many had to leave for others, the rest is given `BREATH` to be heard: a flood must not push out a client

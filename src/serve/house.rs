@@ -11,10 +11,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use super::{
-    Goodbye, Options,
-    activation::{activate, foreign_jobs, stay_active},
-    once,
+    Goodbye, Options, once,
     signals::Signals,
+    table::{Reloading, activate, foreign_jobs, reload, stay_active},
 };
 use crate::{
     clock::Observation,
@@ -71,7 +70,7 @@ impl House {
     }
 
     /// Joins, works until told to stop, and drains.
-    pub async fn live(&self, options: &Options, signals: &Signals) -> anyhow::Result<Goodbye> {
+    pub async fn live(&self, options: &Options, signals: &Signals, reloading: Reloading) -> anyhow::Result<Goodbye> {
         self.engine.database_answered();
         self.engine.status.change(|condition| condition.migrated = true);
         tokio::select! {
@@ -80,6 +79,10 @@ impl House {
         }
         (options.banner)(&self.engine, options.listen);
         self.start_loops().await?;
+        self.supervise("reload", {
+            let (engine, stop) = (Arc::clone(&self.engine), self.stop.clone());
+            move || reload(Arc::clone(&engine), reloading.clone(), stop.clone())
+        });
         self.first_turn().await;
         self.engine.status.change(|condition| condition.ready = true);
         self.start_observer();
@@ -112,7 +115,7 @@ impl House {
                 warn!(component = "scheduler", runs = freed.len(), "freed runs that the last process left running");
             }
         }
-        activate(engine).await?;
+        activate(engine, &engine.table()).await?;
         self.refuse_foreign_jobs().await?;
         self.supervise("lease", {
             let (engine, end) = (Arc::clone(engine), self.end.clone());

@@ -75,9 +75,7 @@ fn refusal(error: &StoreError) -> Problem {
         StoreError::NotFound(why) => Problem::new(StatusCode::NOT_FOUND, why),
         StoreError::Conflict(why) => Problem::new(StatusCode::CONFLICT, why),
         StoreError::Unreachable(_) | StoreError::Contended(_) => in_doubt(),
-        StoreError::Refused(why) => {
-            Problem::field("payload", format!("the database refuses it: {why}"))
-        }
+        StoreError::Refused(why) => Problem::field("payload", format!("the database refuses it: {why}")),
         StoreError::NewerSchema(_) | StoreError::Locked(_) | StoreError::Config(_) | StoreError::Other(_) => {
             tracing::error!(component = "http", "the database refuses a request: {error}");
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the database refuses this request; the log says more")
@@ -87,5 +85,7 @@ fn refusal(error: &StoreError) -> Problem {
 
 /// Lost on the way: the database did all of it or nothing.
 fn in_doubt() -> Problem {
-    Problem::busy("the database did not answer: all of it was done, or nothing; with a dedupe_key it is safe to ask again")
+    Problem::busy(
+        "the database did not answer: all of it was done, or nothing; with a dedupe_key it is safe to ask again",
+    )
 }

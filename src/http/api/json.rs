@@ -145,7 +145,7 @@ mod tests {
             (br#"["\u0000"]"#, "NUL"),
             (br#"{"\u0000":1}"#, "NUL"),
             (br"[1e999]", "out of range"),
-            (br#"["\ud800"]"#, "surrogate"),
+            (br#"["\ud800"]"#, "escape"),
             (b"[\"\xff\"]", "unicode"),
             (b"{} {}", "trailing"),
             (b"{", "EOF"),

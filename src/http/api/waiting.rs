@@ -8,10 +8,7 @@ use std::{
 use tokio::{sync::oneshot, time};
 use uuid::Uuid;
 
-use crate::{
-    domain::run::RunId,
-    store::Store,
-};
+use crate::{domain::run::RunId, store::Store};
 
 /// Clients that may wait at once.
 const MAX_WAITING: usize = 64;
