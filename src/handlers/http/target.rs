@@ -6,7 +6,11 @@ use reqwest::Url;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::call::checked_headers;
+use super::{
+    call::checked_headers,
+    signature::Secret,
+    traffic::{BreakerSettings, Rate},
+};
 use crate::{domain::duration::Length, handlers::NotSupportedYet};
 
 /// The target of a job that names none.
@@ -24,15 +28,13 @@ pub struct Target {
     pub timeout: Option<Length>,
     /// Bound of name look-up, connection and TLS, unless the job gives one; 5 s.
     pub connect_timeout: Option<Length>,
-    #[serde(skip_serializing)]
-    #[schemars(skip)]
-    secret: NotSupportedYet,
-    #[serde(skip_serializing)]
-    #[schemars(skip)]
-    rate: NotSupportedYet,
-    #[serde(skip_serializing)]
-    #[schemars(skip)]
-    breaker: NotSupportedYet,
+    /// Signs each call as Standard Webhooks says: base64 of 24 to 64 bytes, `whsec_` before it or not; several, separated
+    /// by spaces, sign in parallel.
+    pub secret: Secret,
+    /// Most calls in a second (`50/s`), minute (`600/min`) or hour (`20/h`), polls included, of this process.
+    pub rate: Option<Rate>,
+    /// Leaves the target alone after failures in a row; never unless given.
+    pub breaker: Option<BreakerSettings>,
     #[serde(skip_serializing)]
     #[schemars(skip)]
     network: NotSupportedYet,
@@ -48,6 +50,8 @@ impl Target {
     pub fn check(&self) -> Vec<String> {
         let mut errors: Vec<String> = self.url("").err().into_iter().collect();
         errors.extend(checked_headers(&self.headers).err().unwrap_or_default());
+        errors.extend(self.secret.check().err());
+        errors.extend(self.breaker.as_ref().and_then(BreakerSettings::check));
         errors
     }
 
