@@ -285,7 +285,6 @@ async fn an_answer_is_cleaned_before_anyone_keeps_it() {
         (b"a\0b", json!({ "text": "a\u{fffd}b" })),
         (b"\xff\xfe", json!({ "text": "\u{fffd}\u{fffd}" })),
         (b"[\"\xff\"]", json!(["\u{fffd}"])),
-        (b"{\"status\": ", json!({ "text": "{\"status\": " })),
     ] {
         let server = Server::answering(200, &[], body).await;
 

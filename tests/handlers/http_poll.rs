@@ -57,7 +57,7 @@ impl Followed {
 
 fn wait_of(failure: &Failure) -> Duration {
     match failure.kind {
-        FailureKind::Snooze(wait) => wait,
+        FailureKind::Pending(wait) => wait,
         other => panic!("not a wait but {other:?}: {}", failure.message),
     }
 }
@@ -116,6 +116,7 @@ async fn a_look_that_finds_nothing_out_is_followed_by_another() {
         (reply(500, json!({ "error": "oops" })), "answered 500: oops"),
         (reply(502, "<html>"), "answered 502"),
         (reply(503, "").with("retry-after", "7"), "answered 503"),
+        (reply(200, r#"{"status": "do"#), "answered 200 with JSON that cannot be read"),
     ] {
         let failure = looked(answer.clone(), json!({})).await.expect_err("it goes on");
 
@@ -137,6 +138,7 @@ async fn an_end_is_judged_by_its_words_and_no_end_is_tried_again() {
         (reply(200, json!({ "processados": 2 })), json!({}), items(2)),
         (reply(200, "plain words"), json!({}), Ok((None, 0))),
         (reply(204, ""), json!({}), Ok((None, 0))),
+        (reply(200, r#"{"status": "do"#), json!({ "judge": "status" }), Ok((None, 0))),
         (reply(200, inner("complete")), json!({}), items(4)),
         (reply(200, inner("complete")), json!({ "items": "job.result.processados" }), items(4)),
         (reply(200, json!({ "status": "done", "skipped": true, "reason": "lock" })), json!({}), skipped),

@@ -7,9 +7,8 @@ mod exchange;
 mod expect;
 mod judge;
 mod poll;
-mod progress;
+mod reach;
 mod retry_after;
-mod send;
 mod signature;
 mod target;
 mod traffic;
@@ -24,6 +23,7 @@ use serde_json::Value;
 pub use client::HttpClients;
 pub use expect::{Expect, Statuses};
 pub use poll::Poll;
+pub use reach::Network;
 pub use signature::Secret;
 pub use target::{DEFAULT_TARGET, Target};
 pub use traffic::{BreakerSettings, OpenFor, Rate, Traffic};
@@ -31,7 +31,8 @@ pub use traffic::{BreakerSettings, OpenFor, Rate, Traffic};
 use super::{Context, Done, Ending, Handler, Scope};
 use crate::domain::{duration::Length, run::Failure};
 use call::{Address, Call, checked_headers};
-use send::{Unheard, send};
+use reach::within_reach;
+use traffic::{Unheard, send};
 
 /// Longest wait for a connection, name look-up and TLS included, unless told otherwise.
 const CONNECT_TIMEOUT: Length = Length(Duration::from_secs(5));
@@ -88,6 +89,11 @@ pub enum Judge {
 }
 
 impl Settings {
+    /// Whether anything depends on what an answer says.
+    fn reads_answers(&self) -> bool {
+        self.judge == Judge::Content || self.expect.json.is_some()
+    }
+
     /// The one method that is given, and its path or URL.
     fn method_and_place(&self) -> Result<(Method, &str), String> {
         let methods = [
@@ -114,7 +120,12 @@ impl Handler for Settings {
     fn check(&mut self, scope: &Scope<'_>) -> Vec<String> {
         let address = Address::find(self, scope.targets);
         let target = address.as_ref().ok().and_then(|address| address.target).map(|(_, target)| target.clone());
-        let mut errors: Vec<String> = address.err().into_iter().collect();
+        let found = address.and_then(|address| match address.target {
+            // What its base URL may reach was told when the target was checked.
+            Some(_) => Ok(()),
+            None => within_reach(&address.url, Network::default()),
+        });
+        let mut errors: Vec<String> = found.err().into_iter().collect();
         self.resolved = target;
         errors.extend(checked_headers(&self.headers).err().unwrap_or_default());
         if self.get.is_some() && self.json.is_some() {

@@ -29,7 +29,7 @@ pub struct OpenFor {
 
 /// What a call found out about its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Finding {
+pub(super) enum Finding {
     /// It answered, whatever it said, short of 5xx.
     Sound,
     /// No connection, no whole answer, or 5xx.

@@ -2,6 +2,7 @@
 
 mod breaker;
 mod rate;
+mod send;
 
 use std::{
     collections::BTreeMap,
@@ -12,13 +13,13 @@ use std::{
 
 use reqwest::Url;
 
-pub(super) use breaker::Finding;
 pub use breaker::{BreakerSettings, OpenFor};
 pub use rate::Rate;
+pub(super) use send::{Heard, Unheard, send};
 
 use super::Target;
 use crate::{clock::Clock, domain::run::RunId, handlers::Targets};
-use breaker::{Breaker, Kind, Pass};
+use breaker::{Breaker, Finding, Kind, Pass};
 use rate::{Bucket, Turn};
 
 /// Runs that are held back come back spread over this share of their wait,
@@ -56,7 +57,7 @@ impl Traffic {
     }
 
     /// The lane of a call: that of its target, or that of its URL's origin.
-    pub(super) fn lane(&self, target: Option<&str>, url: &Url) -> Arc<Lane> {
+    fn lane(&self, target: Option<&str>, url: &Url) -> Arc<Lane> {
         if let Some((_, lane)) = target.and_then(|name| self.by_target.get(name)) {
             return Arc::clone(lane);
         }
@@ -71,7 +72,7 @@ impl Traffic {
 }
 
 /// The way to one target, which all its calls share.
-pub(super) struct Lane {
+struct Lane {
     /// The target as messages name it.
     pub shown: String,
     clock: Clock,
@@ -80,7 +81,7 @@ pub(super) struct Lane {
 
 /// Why a call may not go now, and when to ask again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Refusal {
+struct Refusal {
     /// What is left of its cause.
     pub left: Duration,
     /// When this run asks again: not before, and apart from the others.
@@ -89,7 +90,7 @@ pub(super) struct Refusal {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
+enum Why {
     /// It said so, with `Retry-After`.
     AskedToWait,
     BreakerOpen,
@@ -135,7 +136,7 @@ impl Lane {
 }
 
 /// Leave to send one call. Dropped before it was sent it is given back; dropped after, nobody heard an answer.
-pub(super) struct Leave {
+struct Leave {
     /// To be waited for before the call is sent; short.
     pub wait: Duration,
     lane: Arc<Lane>,

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use reqwest::Client;
 use tokio::time;
 
 use super::{
-    call::Call,
-    exchange::{self, Answer},
-    retry_after,
-    traffic::{Finding, Lane, Leave, Refusal, Why},
+    super::{
+        call::Call,
+        exchange::{self, Answer},
+        retry_after,
+    },
+    Finding, Lane, Leave, Refusal, Why,
 };
 use crate::{
     domain::{
@@ -20,13 +23,13 @@ use crate::{
 };
 
 /// An answer, and when it came.
-pub(super) struct Heard {
+pub(in super::super) struct Heard {
     pub answer: Answer,
     pub at: DateTime<Utc>,
 }
 
 /// Why there is no answer.
-pub(super) enum Unheard {
+pub(in super::super) enum Unheard {
     /// Nothing was sent: the target is left alone.
     LeftAlone {
         after: Duration,
@@ -36,12 +39,16 @@ pub(super) enum Unheard {
 }
 
 /// One call and its answer, within the call's own limit. `Retry-After` of a target that asks for time holds all runs back.
-pub(super) async fn send(call: &Call, ctx: &Context) -> Result<Heard, Unheard> {
+pub(in super::super) async fn send(call: &Call, ctx: &Context) -> Result<Heard, Unheard> {
+    let client = ctx.tools.http.client(call.connect_timeout, call.network);
+    let no_client = |error| Failure::retry(format!("no http client: {error}")).before_effect();
+    let client = client.map_err(|error| Unheard::Failed(no_client(error)))?;
     let lane = ctx.tools.traffic.lane(call.target.as_deref(), &call.url);
     let begun = lane.boot();
     let mut leave = lane.ask(ctx.run.id).map_err(|refusal| left_alone(&lane, refusal, ctx.now))?;
     wait_for_turn(&leave, ctx).await.map_err(Unheard::Failed)?;
-    let answered = exchange_within(call, ctx, &mut leave).await;
+    leave.sent();
+    let answered = exchange_within(&client, call, ctx.now).await;
     leave.tell(finding(&answered));
     let mut answer = answered.map_err(Unheard::Failed)?;
     if asks_for_time(&answer) {
@@ -60,11 +67,8 @@ async fn wait_for_turn(leave: &Leave, ctx: &Context) -> Result<(), Failure> {
     }
 }
 
-async fn exchange_within(call: &Call, ctx: &Context, leave: &mut Leave) -> Result<Answer, Failure> {
-    let client = ctx.tools.http.client(call.connect_timeout);
-    let client = client.map_err(|error| Failure::permanent(format!("no http client: {error}")).before_effect())?;
-    leave.sent();
-    let exchange = exchange::exchange(&client, call, ctx.now);
+async fn exchange_within(client: &Client, call: &Call, now: DateTime<Utc>) -> Result<Answer, Failure> {
+    let exchange = exchange::exchange(client, call, now);
     let answered = match call.timeout {
         Some(limit) => time::timeout(limit, exchange).await.unwrap_or_else(|_| {
             let limit = Length(limit);

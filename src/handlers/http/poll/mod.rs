@@ -1,5 +1,7 @@
 //! 202 with `Location`: the work goes on elsewhere, and later attempts look at it there until it has ended.
 
+mod progress;
+
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -14,8 +16,7 @@ use super::{
     ending,
     exchange::{Answer, Content},
     judge,
-    progress::{self, Progress, Said},
-    send::{Heard, Unheard, send},
+    traffic::{Heard, Unheard, send},
 };
 use crate::{
     domain::{
@@ -25,6 +26,7 @@ use crate::{
     },
     handlers::{Context, Done, Ending},
 };
+use progress::{Progress, Said};
 
 /// Between two looks, unless told otherwise.
 const EVERY: Length = Length(Duration::from_secs(5));
@@ -163,6 +165,10 @@ fn judged(settings: &Settings, answer: &Answer, shown: &str) -> Found {
         (_, Some(Said { progress: Progress::GoesOn, shown, .. })) => return Found::GoesOn { heard: shown.clone() },
         (_, Some(Said { progress: Progress::EndedBadly, shown, .. })) => Err(ended_badly(shown, fields, job)),
         (202 | 408 | 425 | 429 | 500..=599, _) => return Found::GoesOn { heard: ending::answered(answer) },
+        // Another look may be readable.
+        _ if matches!(answer.content, Content::Broken(_)) && settings.reads_answers() => {
+            return Found::GoesOn { heard: format!("answered {} with JSON that cannot be read", answer.status) };
+        }
         _ => ending::last_ending(settings, answer, job),
     };
     Found::Ended(ended.map_err(|failure| ending::dressed(failure, answer, shown)))
@@ -201,7 +207,7 @@ impl Accepted {
     fn pending(&self, wait: Duration, settings: &Settings, now: DateTime<Utc>) -> Failure {
         let left = (self.deadline(settings) - now).to_std().unwrap_or_default();
         let resume = serde_json::to_value(self).expect("texts, a number and an instant are JSON");
-        Failure { resume: Some(resume), ..Failure::snooze(wait.min(left), "accepted, and not ended yet") }
+        Failure::pending(wait.min(left), resume)
     }
 
     fn deadline(&self, settings: &Settings) -> DateTime<Utc> {
