@@ -53,13 +53,14 @@ enum Door {
 }
 
 /// The route table; the router and the guard are both made from it.
-fn routes() -> [(&'static str, Door, MethodRouter<HttpState>); 6] {
+fn routes() -> [(&'static str, Door, MethodRouter<HttpState>); 7] {
     [
         ("/healthz", Door::Public, get(answers::alive)),
         ("/livez", Door::Public, get(answers::alive)),
         ("/readyz", Door::Public, get(answers::ready)),
         ("/health", Door::Public, get(answers::health)),
         ("/health/workers", Door::Public, get(answers::workers)),
+        ("/health/jobs", Door::Public, get(answers::jobs)),
         ("/metrics", Door::Metrics, get(answers::metrics)),
     ]
 }
