@@ -9,14 +9,17 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{sync::Notify, time};
+use tokio::{
+    sync::{Mutex, Notify},
+    time,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{activate, changes};
 use crate::{
-    domain::job::Job,
-    engine::{Engine, status::ReloadFailure},
+    domain::{health::FailedReload, job::Job},
+    engine::Engine,
     job_table::JobTable,
     store::StoreError,
 };
@@ -43,11 +46,13 @@ pub struct Reloading {
     pub hangup: Arc<Notify>,
     /// The jobs that HTTP answers are about.
     pub jobs: Arc<ArcSwap<Vec<Arc<Job>>>>,
+    /// Held from the activation of a table until this process works by it: nobody may ask for the old one in between.
+    pub turn: Arc<Mutex<()>>,
 }
 
 /// Reloads at each SIGHUP, and when the watched file has changed.
 pub async fn reload(engine: Arc<Engine>, reloading: Reloading, stop: CancellationToken) {
-    let Reloading { reader, hangup, jobs } = reloading;
+    let Reloading { reader, hangup, jobs, turn } = reloading;
     let mut watch = Watch::new(reader.watched.clone()).await;
     let mut again = None;
     loop {
@@ -60,6 +65,7 @@ pub async fn reload(engine: Arc<Engine>, reloading: Reloading, stop: Cancellatio
         let reader = Arc::clone(&reader);
         let read = tokio::task::spawn_blocking(move || (reader.read)()).await;
         let read = read.unwrap_or_else(|panic| Err(format!("reading the job table failed: {panic}")));
+        let _turn = turn.lock().await;
         again = once(&engine, &jobs, read).await;
     }
 }
@@ -99,7 +105,7 @@ async fn once(
     }
     jobs.store(Arc::new(table.jobs.values().map(|entry| Arc::clone(&entry.job)).collect()));
     engine.work_by(Arc::clone(&table));
-    engine.status.change(|condition| condition.reload_failure = None);
+    engine.status.change(|condition| condition.reload = None);
     info!(component = "scheduler", "job table reloaded: {}", changes::sentence(&old, &table));
     for problem in &table.warnings {
         warn!(component = "scheduler", "{}:{}: {}", problem.file, problem.line, problem.message);
@@ -124,9 +130,9 @@ fn refuse(engine: &Engine, report: &str) {
     let now = engine.clock.now();
     let mut is_news = true;
     engine.status.change(|condition| {
-        is_news = condition.reload_failure.as_ref().is_none_or(|failure| failure.report != report);
-        let since = condition.reload_failure.as_ref().map_or(now, |failure| failure.since);
-        condition.reload_failure = Some(ReloadFailure { since, report: report.to_owned() });
+        is_news = condition.reload.as_ref().is_none_or(|failed| failed.problem != report);
+        let since = condition.reload.as_ref().map_or(now, |failed| failed.since);
+        condition.reload = Some(FailedReload { since, problem: report.to_owned() });
     });
     if is_news {
         error!(component = "scheduler", "reload failed, the old job table stays: {report}");
