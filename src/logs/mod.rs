@@ -8,6 +8,7 @@ mod tests;
 
 use std::{
     fmt,
+    panic::{self, PanicHookInfo},
     sync::{Arc, OnceLock},
 };
 
@@ -52,12 +53,14 @@ pub fn start(level: &str, look: Look, clock: Clock) -> Result<(), String> {
     let layer = tracing_subscriber::fmt::layer().event_format(format).with_writer(move || pen.clone());
     let started = tracing_subscriber::registry().with(filter).with(layer).try_init();
     started.map_err(|error| format!("logging cannot start: {error}"))?;
-    // With the place; a panic may be the last thing that this process does.
-    std::panic::set_hook(Box::new(|panic| {
-        tracing::error!(component = "panic", "{panic}");
-        finish();
-    }));
+    panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// With its place. It may be the last thing that this process says.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    tracing::error!(component = "panic", "{panic}");
+    finish();
 }
 
 /// Names the replica in every line from now on. Only the first name counts.

@@ -1,13 +1,13 @@
 //! Lines as they are written.
 
 use std::{
-    io,
+    io, panic,
     sync::{Arc, Mutex},
 };
 
 use tracing::{Level, debug, error, info, subscriber::with_default, warn};
 
-use super::{Look, filter, limiter::Limiter, lines_into};
+use super::{Look, filter, limiter::Limiter, lines_into, log_panic};
 use crate::clock::Clock;
 
 #[derive(Clone, Default)]
@@ -106,4 +106,18 @@ fn a_message_that_no_host_would_take_whole_is_cut_and_says_so() {
     let text = written("info", Look::Json, || info!(target: "emponto::store", "{}", "é".repeat(5_000)));
 
     assert!(text.len() < 8_000 && text.contains("é... (10000 bytes in all)"), "{}", text.len());
+}
+
+#[test]
+fn a_panic_is_an_error_with_its_place() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(log_panic));
+
+    let text = written("error", Look::Json, || {
+        panic::catch_unwind(|| panic!("no {}", "way")).unwrap_err();
+    });
+    panic::set_hook(before);
+
+    assert!(text.contains("\"level\":\"ERROR\"") && text.contains("\"component\":\"panic\""), "{text}");
+    assert!(text.contains("src/logs/tests.rs:") && text.contains("no way"), "{text}");
 }

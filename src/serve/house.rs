@@ -238,6 +238,13 @@ impl House {
         info!(component = "scheduler", left_running = engine.running.by_job().len(), "stopped");
     }
 
+    /// A second signal: what runs is left to the next process.
+    pub fn leave_at_once(&self) {
+        self.engine.news.sum_up();
+        let left_running = self.engine.running.by_job().len();
+        warn!(component = "scheduler", left_running, "stopping at once: told to a second time");
+    }
+
     /// Waits until no attempt is running or unsettled and none can start any more, at most this long.
     async fn wait_until_idle(&self, most: Duration, meanwhile: impl Fn()) {
         let idle = async {
