@@ -7,7 +7,8 @@ use tracing::info;
 
 use super::{
     load::Loaded,
-    output::{Exit, Stop, line},
+    exit::{Exit, Stop},
+    output::line,
 };
 use crate::{
     clock::Clock,

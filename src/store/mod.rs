@@ -22,7 +22,7 @@ pub use dialect::Kind;
 pub use ledger::{ActivateRequest, Activation, Audit, AuditWindow, PlanRequest, Rewound};
 pub use reads::RunFilter;
 pub use snapshot::Figures;
-pub use work::{Enqueued, Freed, NewRun};
+pub use work::{Cancelled, Enqueued, Freed, NewRun, Pruning, Retried, Retrying, Unfinished};
 
 use crate::domain::{
     job::{Job, JobName},
@@ -214,6 +214,8 @@ pub struct JobRow {
     pub paused_until: Option<DateTime<Utc>>,
     pub paused_reason: Option<String>,
     pub retired_at: Option<DateTime<Utc>>,
+    /// The newest instant whose row was removed by age; rows up to here may be gone.
+    pub pruned_until: Option<DateTime<Utc>>,
     /// Stored counters of the audit.
     pub audit: Account,
 }
