@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
-use super::given::moment;
+use super::{given::moment, ledger::books::unknown};
 use crate::{
     domain::{
         duration,
@@ -252,7 +252,7 @@ impl ClockArguments {
 
 fn job_of<'a>(table: &'a JobTable, name: &str) -> Result<&'a Job, Mistake> {
     let found = table.job(&JobName::from_store(name));
-    let job = found.ok_or_else(|| Mistake::UnknownJob(format!("the job table has no job {name:?}")))?;
+    let job = found.ok_or_else(|| Mistake::UnknownJob(unknown(name, table).message))?;
     if job.schedule.is_none() {
         return Err(Mistake::Usage(format!("job {name:?} is a queue: its runs come from producers")));
     }

@@ -1,25 +1,27 @@
 //! `start` and `run`: the daemon, whole or narrowed down to some jobs.
 
-use std::{collections::BTreeSet, io::IsTerminal as _, time::Duration};
+use std::{collections::BTreeSet, io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use tracing::info;
 
 use super::{
-    load::Loaded,
     exit::{Exit, Stop},
+    given::payload,
+    ledger::books::unknown,
+    load::{Loaded, load},
     output::line,
 };
 use crate::{
     clock::Clock,
-    config::{Config, Mode},
+    config::{Config, Flags, Mode},
     domain::{
         job::{Job, JobName},
         run::Outcome,
     },
     engine::Scope,
     logs::{self, Look},
-    serve::{self, Goodbye, Options},
+    serve::{self, Goodbye, Once, Options, Reader},
     store::StoreError,
 };
 
@@ -37,6 +39,9 @@ pub struct StartArguments {
     /// Leave the schedules to other replicas: run queues only
     #[arg(long)]
     pub no_schedule: bool,
+    /// Reload the job table when its file changes, as SIGHUP does
+    #[arg(long)]
+    pub watch: bool,
 }
 
 #[derive(Debug, Args)]
@@ -46,10 +51,14 @@ pub struct RunArguments {
     /// Run it now, once, and end: exit 0 when it went well, 1 when it failed
     #[arg(long)]
     pub once: bool,
+    /// What that run is given: JSON, @FILE, or - for standard input [default: the job's own payload]
+    #[arg(long, value_name = "JSON", requires = "once")]
+    pub payload: Option<String>,
 }
 
 /// The daemon, until it is told to stop.
-pub async fn start(loaded: Loaded, arguments: StartArguments) -> anyhow::Result<Exit> {
+pub async fn start(flags: Flags, arguments: StartArguments) -> anyhow::Result<Exit> {
+    let loaded = load(&flags)?;
     let scope = Scope {
         only: names(&loaded, arguments.only)?,
         except: names(&loaded, arguments.except)?,
@@ -58,38 +67,48 @@ pub async fn start(loaded: Loaded, arguments: StartArguments) -> anyhow::Result<
     };
     log(&loaded.config)?;
     info!(component = "scheduler", "Process starting");
-    let options = Options::new(&loaded.config, loaded.table, scope);
+    let reader = reader(flags, arguments.watch.then(|| loaded.config.jobs_file.clone()));
+    let options = Options::new(&loaded.config, loaded.table, scope, reader);
     Ok(exit_of(serve::start(options).await?))
 }
 
 /// One job's worker alone: it listens nowhere, so it can stand beside a daemon. A daemon that holds the SQLite file does
 /// the one run of `--once` itself.
-pub async fn run(loaded: Loaded, arguments: RunArguments) -> anyhow::Result<Exit> {
+pub async fn run(flags: Flags, arguments: RunArguments) -> anyhow::Result<Exit> {
+    let loaded = load(&flags)?;
     let only = names(&loaded, vec![arguments.name.clone()])?;
+    let payload = arguments.payload.as_deref().map(payload::read).transpose()?;
     log(&loaded.config)?;
     info!(component = "scheduler", "Process starting");
     let scope = Scope { only, ..Scope::default() };
     let job = loaded.table.job(&JobName::from_store(&arguments.name)).filter(|_| arguments.once).cloned();
-    let once = job.as_ref().map(|job| job.name.clone());
-    let options = Options { listen: None, once, ..Options::new(&loaded.config, loaded.table, scope) };
-    let Some(job) = job else { return Ok(exit_of(serve::start(options).await?)) };
-    let longest = job.policy.timeout * job.policy.retry.max_attempts + WAIT_SLACK;
-    let Ok(ended) = tokio::time::timeout(longest, run_once(options, &job)).await else {
-        return Err(Stop::new(Exit::TooLong, format!("no end after {} s", longest.as_secs())).into());
+    let patience = |job: &Arc<Job>| job.policy.timeout * job.policy.retry.max_attempts + WAIT_SLACK;
+    let once = job.as_ref().map(|job| Once { job: job.name.clone(), payload, patience: patience(job) });
+    let options = Options::new(&loaded.config, loaded.table, scope, reader(flags, None));
+    let options = Options { listen: None, once: once.clone(), ..options };
+    let (Some(job), Some(once)) = (job, once) else { return Ok(exit_of(serve::start(options).await?)) };
+    // Opening the database and draining take their time, too.
+    let longest = once.patience + WAIT_SLACK;
+    let too_long = |waited: Duration| {
+        let message = format!("no end of a run of {} after {} s: `workers runs list --job {0}`", job.name, waited.as_secs());
+        Stop::new(Exit::TooLong, message)
     };
-    let ended = ended?;
-    if let Goodbye::Ran(outcome) = &ended {
-        line(outcome.word())?;
+    match tokio::time::timeout(longest, run_once(options, &job, &once)).await {
+        Err(_) => Err(too_long(longest).into()),
+        Ok(Ok(Goodbye::TookTooLong(waited))) => Err(too_long(waited).into()),
+        Ok(Ok(Goodbye::Ran(outcome))) => {
+            line(outcome.word())?;
+            Ok(exit_of(Goodbye::Ran(outcome)))
+        }
+        Ok(ended) => Ok(exit_of(ended?)),
     }
-    Ok(exit_of(ended))
 }
 
-async fn run_once(options: Options, job: &Job) -> anyhow::Result<Goodbye> {
+async fn run_once(options: Options, job: &Job, once: &Once) -> anyhow::Result<Goodbye> {
     let database = options.database.clone();
     match serve::start(options).await {
         Err(error) if matches!(error.downcast_ref(), Some(StoreError::Locked(_))) => {
-            let outcome = serve::once_elsewhere(&database, job, Clock::system().now()).await?;
-            Ok(Goodbye::Ran(outcome))
+            Ok(serve::once_elsewhere(&database, job, once, Clock::system().now()).await?)
         }
         ended => ended,
     }
@@ -100,17 +119,24 @@ fn exit_of(goodbye: Goodbye) -> Exit {
         Goodbye::Drained | Goodbye::Forced => Exit::Ok,
         Goodbye::Ran(outcome) if outcome.is_failure() || outcome == Outcome::Cancelled => Exit::Failed,
         Goodbye::Ran(_) => Exit::Ok,
+        Goodbye::TookTooLong(_) => Exit::TooLong,
         Goodbye::Fatal(_) => Exit::Failed,
     }
 }
 
 /// The names, each of a job in the table.
 fn names(loaded: &Loaded, names: Vec<String>) -> Result<BTreeSet<String>, Stop> {
-    let unknown = names.iter().find(|name| loaded.table.job(&JobName::from_store(name)).is_none());
-    match unknown {
-        Some(name) => Err(Stop::new(Exit::NotFound, format!("no job {name:?} in the job table"))),
+    let foreign = names.iter().find(|name| loaded.table.job(&JobName::from_store(name)).is_none());
+    match foreign {
+        Some(name) => Err(unknown(name, &loaded.table)),
         None => Ok(names.into_iter().collect()),
     }
+}
+
+/// Reads the job table as the start did, for a reload.
+fn reader(flags: Flags, watched: Option<PathBuf>) -> Reader {
+    let read = move || load(&flags).map(|loaded| loaded.table).map_err(|stop| stop.message);
+    Reader { read: Box::new(read), watched }
 }
 
 fn log(config: &Config) -> Result<(), Stop> {

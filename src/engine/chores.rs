@@ -146,7 +146,7 @@ pub async fn audit(engine: &Engine) -> Result<()> {
 }
 
 async fn prune(engine: &Engine, now: DateTime<Utc>) -> Result<()> {
-    for entry in engine.table.jobs.values() {
+    for entry in engine.table().jobs.values() {
         let which = Pruning { job: entry.job.name.clone(), keep: entry.job.policy.keep, outcome: None };
         for _ in 0..PRUNE_ROUNDS {
             let pruned = engine.store.prune(&which, now, PRUNE_BATCH).await?;

@@ -7,7 +7,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use axum::{
@@ -18,12 +18,14 @@ use axum::{
     response::Response,
     routing::{MethodRouter, get},
 };
+use tokio::sync::Notify;
 use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
 
 use crate::{
     clock::Clock,
     domain::{health::Snapshot, job::Job},
     metrics::Metrics,
+    store::Store,
 };
 
 pub use access::Access;
@@ -32,8 +34,12 @@ pub use server::{ListenError, listen, serve};
 /// Everything an answer is made of.
 #[derive(Clone)]
 pub struct HttpState {
-    /// The jobs of the table, in its order.
-    pub jobs: Arc<Vec<Arc<Job>>>,
+    /// The jobs of the table, in its order; a reload replaces them.
+    pub jobs: Arc<ArcSwap<Vec<Arc<Job>>>>,
+    /// Empty until the database is open.
+    pub store: Arc<OnceLock<Store>>,
+    /// Wakes the runner after an enqueue.
+    pub bell: Arc<Notify>,
     /// The latest look at the daemon; the engine replaces it each second.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub metrics: Arc<Metrics>,

@@ -1,12 +1,17 @@
 //! Real requests to a real listener: answers, doors, limits.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use chrono::TimeDelta;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::Notify,
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -38,7 +43,9 @@ impl House {
         look.jobs.insert(jobs[0].name.clone(), fine(now));
         let state = HttpState {
             metrics: Arc::new(Metrics::new(&jobs, "0.1.0", "")),
-            jobs,
+            jobs: Arc::new(ArcSwap::from_pointee(jobs.to_vec())),
+            store: Arc::new(OnceLock::new()),
+            bell: Arc::new(Notify::new()),
             snapshot: Arc::new(ArcSwap::from_pointee(look)),
             clock: Clock::manual(now),
             access: Arc::new(access),

@@ -11,10 +11,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use super::{
-    Goodbye, Options,
-    activation::{activate, foreign_jobs, stay_active},
-    once,
+    Goodbye, Options, once,
     signals::Signals,
+    table::{Reloading, activate, foreign_jobs, reload, stay_active},
 };
 use crate::{
     clock::Observation,
@@ -71,7 +70,7 @@ impl House {
     }
 
     /// Joins, works until told to stop, and drains.
-    pub async fn live(&self, options: &Options, signals: &Signals) -> anyhow::Result<Goodbye> {
+    pub async fn live(&self, options: &Options, signals: &Signals, reloading: Reloading) -> anyhow::Result<Goodbye> {
         self.engine.database_answered();
         self.engine.status.change(|condition| condition.migrated = true);
         tokio::select! {
@@ -80,18 +79,24 @@ impl House {
         }
         (options.banner)(&self.engine, options.listen);
         self.start_loops().await?;
+        self.supervise("reload", {
+            let (engine, stop) = (Arc::clone(&self.engine), self.stop.clone());
+            move || reload(Arc::clone(&engine), reloading.clone(), stop.clone())
+        });
         self.first_turn().await;
         self.engine.status.change(|condition| condition.ready = true);
         self.start_observer();
-        let mut ran = None;
+        let mut ended = Ok(Goodbye::Drained);
         tokio::select! {
-            outcome = once::here(&self.engine, options.once.as_ref()) => ran = Some(outcome?),
+            ran = once::here(&self.engine, options.once.as_ref()) => ended = ran,
             () = signals.first.cancelled() => info!(component = "scheduler", "stopping: finishing what runs, starting nothing"),
             () = self.engine.wake.fatal.notified() => error!(component = "scheduler", "stopping: cannot go on"),
         }
         self.drain().await;
-        let well = ran.map_or(Goodbye::Drained, Goodbye::Ran);
-        Ok(self.engine.status.get().fatal.map_or(well, Goodbye::Fatal))
+        match self.engine.status.get().fatal {
+            Some(why) => Ok(Goodbye::Fatal(why)),
+            None => Ok(ended?),
+        }
     }
 
     /// Registers this replica, frees what a dead one left on SQLite, and activates the table.
@@ -112,7 +117,7 @@ impl House {
                 warn!(component = "scheduler", runs = freed.len(), "freed runs that the last process left running");
             }
         }
-        activate(engine).await?;
+        activate(engine, &engine.table()).await?;
         self.refuse_foreign_jobs().await?;
         self.supervise("lease", {
             let (engine, end) = (Arc::clone(engine), self.end.clone());

@@ -8,12 +8,16 @@ mod signals;
 mod volume;
 mod opening;
 mod house;
-mod activation;
+mod table;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
-use tokio::time;
+use tokio::{sync::Notify, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -21,7 +25,6 @@ use crate::{
     clock::Clock,
     domain::{
         health::Snapshot,
-        job::JobName,
         lasting::Lasting,
         run::{Outcome, ReplicaId},
     },
@@ -35,13 +38,15 @@ use crate::{
 };
 
 pub use crate::http::ListenError;
-pub use once::once_elsewhere;
+pub use once::{Once, once_elsewhere};
 pub use options::database;
 pub use prepare::refused_statements;
+pub use table::Reader;
 
 use house::House;
 use opening::{app_database, handlers_runtime, open};
 use signals::Signals;
+use table::Reloading;
 
 /// Open answers may end for this long after the rest has stopped.
 const CLOSING_TIME: Duration = Duration::from_secs(1);
@@ -56,11 +61,13 @@ pub struct Options {
     /// `None` = no HTTP at all.
     pub listen: Option<SocketAddr>,
     /// Run this job now, once, and end.
-    pub once: Option<JobName>,
+    pub once: Option<Once>,
     pub access: Arc<Access>,
     pub tools: Tools,
     /// The commit this binary was built from, or empty.
     pub revision: &'static str,
+    /// Where a reload reads the new table.
+    pub reader: Arc<Reader>,
     /// Given what is known once the database is open, and where it listens; prints it.
     pub banner: Box<dyn Fn(&Engine, Option<SocketAddr>) + Send + Sync>,
 }
@@ -71,6 +78,8 @@ pub enum Goodbye {
     Drained,
     /// The run that was asked for ended so.
     Ran(Outcome),
+    /// The run that was asked for had no end within this time.
+    TookTooLong(Duration),
     /// A second signal cut the draining short.
     Forced,
     /// Something could not be mended from inside.
@@ -93,8 +102,12 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
     let observer = Arc::new(Observer::new(Arc::new(ArcSwap::from_pointee(snapshot))));
     let jobs: Vec<_> = options.table.jobs.values().map(|entry| Arc::clone(&entry.job)).collect();
     let metrics = Arc::new(Metrics::new(&jobs, &options.settings.version, options.revision));
+    let (bell, store) = (Arc::new(Notify::new()), Arc::new(OnceLock::new()));
+    let jobs = Arc::new(ArcSwap::from_pointee(jobs));
     let state = HttpState {
-        jobs: Arc::new(jobs),
+        jobs: Arc::clone(&jobs),
+        store: Arc::clone(&store),
+        bell: Arc::clone(&bell),
         snapshot: observer.reader(),
         metrics: Arc::clone(&metrics),
         clock: clock.clone(),
@@ -106,10 +119,12 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
         opened = open(&options.database) => opened?,
         () = signals.first.cancelled() => return Ok(Goodbye::Drained),
     };
+    let store = store.get_or_init(|| opened.store.clone());
     let handlers = handlers_runtime()?;
     let parts = Parts {
         database: app_database(&opened.store),
-        store: opened.store.clone(),
+        store: store.clone(),
+        bell,
         clock,
         table: Arc::clone(&options.table),
         metrics,
@@ -118,13 +133,18 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
         tools: options.tools.clone(),
     };
     let (engine, finished) = Engine::new(parts, replica);
+    let reloading = Reloading { reader: Arc::clone(&options.reader), hangup: Arc::clone(&signals.hangup), jobs };
     let house = House::new(engine, observer, finished);
     let goodbye = tokio::select! {
-        goodbye = house.live(&options, &signals) => goodbye,
+        goodbye = house.live(&options, &signals, reloading) => goodbye,
         () = signals.second.cancelled() => Ok(Goodbye::Forced),
     };
     web.close().await;
     handlers.shutdown_background();
+    if !matches!(goodbye, Ok(Goodbye::Forced)) {
+        // Leaves a SQLite file in one piece; a database that hangs is left as it is.
+        time::timeout(CLOSING_TIME, store.close()).await.unwrap_or_default();
+    }
     drop(opened.lock);
     goodbye
 }
