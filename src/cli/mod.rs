@@ -209,7 +209,9 @@ async fn check(mut arguments: check::CheckArguments, flags: &Flags, output: Outp
     }
     let mut examined = check::examine(&arguments, flags, Clock::system().now());
     let asked = match &examined.loaded {
-        Some(loaded) => serve::refused_statements(&loaded.table, &serve::database(&loaded.config)).await,
+        Some(Loaded { config, table }) => {
+            serve::refused_statements(table, &serve::database(config), config.create_team_tables).await
+        }
         None => Ok(Vec::new()),
     };
     match asked {

@@ -26,6 +26,8 @@ use crate::{
 
 /// `--wait` without `--timeout` waits this long.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// A run can be put off this far, as over HTTP: what lies further away belongs into a calendar.
+const MOST_DELAY: TimeDelta = TimeDelta::days(366);
 /// One question to the service may wait this long for the end of a run.
 const LONG_POLL: Duration = Duration::from_secs(30);
 /// Between two looks at a run in the database: the first, and the longest.
@@ -90,7 +92,8 @@ pub async fn in_books(books: &Books, arguments: &TriggerArguments, output: Outpu
     refuse_unable(job, books.row(&job.name).await?, books.now)?;
     let run = NewRun {
         job: job.name.clone(),
-        trigger: Trigger::Manual,
+        // A queue has no runs but those that are asked for.
+        trigger: if job.schedule.is_some() { Trigger::Manual } else { Trigger::Enqueue },
         payload: arguments.payload()?.unwrap_or_else(|| job.payload.clone()),
         due_at: due_at(arguments, books.now)?,
         priority: arguments.priority,
@@ -146,8 +149,7 @@ fn refuse_unable(job: &Job, row: Option<JobRow>, now: DateTime<Utc>) -> Result<(
     if let Some(reason) = &job.disabled {
         return Err(Stop::new(Exit::Conflict, format!("job {:?} is disabled here: {reason}", name.as_str())));
     }
-    let is_paused = row.paused_at.is_some() && row.paused_until.is_none_or(|until| now < until);
-    if is_paused {
+    if row.is_paused(now) {
         let reason = row.paused_reason.unwrap_or_default();
         let message = format!("job {:?} is paused ({reason}): `workers jobs resume {name}` first", name.as_str());
         return Err(Stop::new(Exit::Conflict, message));
@@ -155,10 +157,18 @@ fn refuse_unable(job: &Job, row: Option<JobRow>, now: DateTime<Utc>) -> Result<(
     Ok(())
 }
 
+/// When the run is due: now, when the instant has passed.
 fn due_at(arguments: &TriggerArguments, now: DateTime<Utc>) -> Result<DateTime<Utc>, Stop> {
-    let Some(delay) = arguments.delay else { return Ok(arguments.at.unwrap_or(now)) };
-    let later = TimeDelta::from_std(delay).ok().and_then(|delay| now.checked_add_signed(delay));
-    later.ok_or_else(|| Stop::new(Exit::Usage, "--in leads beyond the end of the calendar"))
+    let later = |delay| TimeDelta::from_std(delay).ok().and_then(|delay| now.checked_add_signed(delay));
+    let due = match arguments.delay {
+        Some(delay) => later(delay),
+        None => Some(arguments.at.unwrap_or(now).max(now)),
+    };
+    let within = |due: &DateTime<Utc>| *due <= now + MOST_DELAY;
+    due.filter(within).ok_or_else(|| {
+        let days = MOST_DELAY.num_days();
+        Stop::new(Exit::Usage, format!("the run would be due in more than {days} days: give a nearer --in or --at"))
+    })
 }
 
 /// Asks the service for a run.
@@ -214,7 +224,7 @@ async fn long_poll(service: &Service, asked: &Asked, wait: Duration) -> Result<S
     match answer.code {
         200 => Ok(seen(answer.body)),
         // A success that is not kept leaves no row.
-        404 => Ok(Seen { shown: asked.gone(), state: State::Finished.to_string(), outcome: Some(Outcome::Success) }),
+        404 | 410 => Ok(Seen { shown: asked.gone(), state: State::Finished.to_string(), outcome: Some(Outcome::Success) }),
         _ => Err(answer.refusal()),
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         run::{Outcome, RunId, State, Trigger},
     },
     engine::{Engine, lease},
-    store::{DatabaseConfig, JobRow, NewRun, Store, StoreError},
+    store::{DatabaseConfig, NewRun, Store, StoreError},
 };
 
 /// Between two looks at the run.
@@ -76,8 +76,7 @@ async fn ask(store: &Store, (job, once): (&Job, &Once), now: DateTime<Utc>) -> R
 async fn paused(store: &Store, job: &Job, now: DateTime<Utc>) -> Result<Option<String>, StoreError> {
     let rows = store.job_rows().await?;
     let row = rows.into_iter().find(|row| row.name == job.name);
-    let is_paused = |row: &JobRow| row.paused_at.is_some() && row.paused_until.is_none_or(|until| now < until);
-    Ok(row.filter(is_paused).map(|row| row.paused_reason.unwrap_or_default()))
+    Ok(row.filter(|row| row.is_paused(now)).map(|row| row.paused_reason.unwrap_or_default()))
 }
 
 async fn wait(store: &Store, run: RunId, patience: Duration) -> Result<Goodbye, StoreError> {

@@ -219,3 +219,10 @@ pub struct JobRow {
     /// Stored counters of the audit.
     pub audit: Account,
 }
+
+impl JobRow {
+    /// A person paused it, and the pause has not ended.
+    pub fn is_paused(&self, now: DateTime<Utc>) -> bool {
+        self.paused_at.is_some() && self.paused_until.is_none_or(|until| now < until)
+    }
+}

@@ -115,6 +115,7 @@ impl Answer {
     pub fn refusal(&self) -> Stop {
         let Self { code, from, .. } = self;
         let detail = self.body.get("detail").and_then(Value::as_str).unwrap_or("no reason given");
+        let field = self.body.get("field").and_then(Value::as_str).map(|name| format!("{name}: ")).unwrap_or_default();
         let exit = match code {
             400 | 413 | 415 | 422 => Exit::Usage,
             401 | 403 => Exit::ConfigInvalid,
@@ -124,7 +125,7 @@ impl Answer {
             _ => Exit::Failed,
         };
         let advice = if *code == 401 { "; set WORKERS_TOKEN to a token of the service" } else { "" };
-        Stop::new(exit, format!("{from} answered {code}: {detail}{advice}"))
+        Stop::new(exit, format!("{from} answered {code}: {field}{detail}{advice}"))
     }
 }
 
