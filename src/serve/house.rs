@@ -79,6 +79,10 @@ impl House {
         }
         (options.banner)(&self.engine, options.listen);
         self.start_loops().await?;
+        self.supervise("activation", {
+            let (engine, turn, stop) = (Arc::clone(&self.engine), Arc::clone(&reloading.turn), self.stop.clone());
+            move || stay_active(Arc::clone(&engine), Arc::clone(&turn), stop.clone())
+        });
         self.supervise("reload", {
             let (engine, stop) = (Arc::clone(&self.engine), self.stop.clone());
             move || reload(Arc::clone(&engine), reloading.clone(), stop.clone())
@@ -156,7 +160,6 @@ impl House {
         self.supervise_in(&self.starters, "runner", start(|engine, stop| Box::pin(loops::run(engine, stop))));
         self.supervise("rescue", start(|engine, stop| Box::pin(loops::rescue(engine, stop))));
         self.supervise("clock", start(|engine, stop| Box::pin(loops::watch_clock(engine, stop))));
-        self.supervise("activation", start(|engine, stop| Box::pin(stay_active(engine, stop))));
         self.start_chores().await
     }
 

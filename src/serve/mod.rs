@@ -133,7 +133,12 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
         tools: options.tools.clone(),
     };
     let (engine, finished) = Engine::new(parts, replica);
-    let reloading = Reloading { reader: Arc::clone(&options.reader), hangup: Arc::clone(&signals.hangup), jobs };
+    let reloading = Reloading {
+        reader: Arc::clone(&options.reader),
+        hangup: Arc::clone(&signals.hangup),
+        jobs,
+        turn: Arc::default(),
+    };
     let house = House::new(engine, observer, finished);
     let goodbye = tokio::select! {
         goodbye = house.live(&options, &signals, reloading) => goodbye,

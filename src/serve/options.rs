@@ -6,7 +6,7 @@ use crate::{
     config::Config,
     engine::{Scope, Settings},
     handlers::Tools,
-    http::Access,
+    http::{Access, Tokens},
     job_table::JobTable,
     store::DatabaseConfig,
 };
@@ -61,8 +61,7 @@ pub fn database(config: &Config) -> DatabaseConfig {
     }
 }
 
-/// Whoever may do everything may also read.
 fn access(config: &Config) -> Access {
-    let tokens: Vec<String> = config.tokens.iter().chain(&config.read_tokens).cloned().collect();
-    Access::new(config.listen.ip().is_loopback(), config.metrics_public, &tokens)
+    let tokens = Tokens { operate: &config.tokens, read: &config.read_tokens };
+    Access::new(config.listen, config.metrics_public, tokens)
 }

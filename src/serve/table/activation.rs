@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time;
+use tokio::{sync::Mutex, time};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -64,12 +64,13 @@ pub async fn foreign_jobs(engine: &Engine) -> Result<Vec<JobName>, StoreError> {
 }
 
 /// A table that lost its place gets it back when nobody has held the active one for a minute.
-pub async fn stay_active(engine: Arc<Engine>, stop: CancellationToken) {
+pub async fn stay_active(engine: Arc<Engine>, turn: Arc<Mutex<()>>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = time::sleep(ACTIVATION_RETRY) => {}
         }
+        let _turn = turn.lock().await;
         let table = engine.table();
         match engine.store.active_table().await {
             Ok(active) if active.as_deref() == Some(table.hash.as_str()) => {

@@ -9,7 +9,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{sync::Notify, time};
+use tokio::{
+    sync::{Mutex, Notify},
+    time,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -43,11 +46,13 @@ pub struct Reloading {
     pub hangup: Arc<Notify>,
     /// The jobs that HTTP answers are about.
     pub jobs: Arc<ArcSwap<Vec<Arc<Job>>>>,
+    /// Held from the activation of a table until this process works by it: nobody may ask for the old one in between.
+    pub turn: Arc<Mutex<()>>,
 }
 
 /// Reloads at each SIGHUP, and when the watched file has changed.
 pub async fn reload(engine: Arc<Engine>, reloading: Reloading, stop: CancellationToken) {
-    let Reloading { reader, hangup, jobs } = reloading;
+    let Reloading { reader, hangup, jobs, turn } = reloading;
     let mut watch = Watch::new(reader.watched.clone()).await;
     let mut again = None;
     loop {
@@ -60,6 +65,7 @@ pub async fn reload(engine: Arc<Engine>, reloading: Reloading, stop: Cancellatio
         let reader = Arc::clone(&reader);
         let read = tokio::task::spawn_blocking(move || (reader.read)()).await;
         let read = read.unwrap_or_else(|panic| Err(format!("reading the job table failed: {panic}")));
+        let _turn = turn.lock().await;
         again = once(&engine, &jobs, read).await;
     }
 }
