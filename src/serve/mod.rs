@@ -26,7 +26,7 @@ use crate::{
         run::{Outcome, ReplicaId},
     },
     engine::{Engine, Parts, Settings, observe::Observer},
-    handlers::Tools,
+    handlers::{Tools, adopt_orphans, kill_children},
     http::{self, Access, HttpState},
     job_table::JobTable,
     logs,
@@ -107,6 +107,7 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
         () = signals.first.cancelled() => return Ok(Goodbye::Drained),
     };
     let handlers = handlers_runtime()?;
+    handlers.spawn(adopt_orphans());
     let parts = Parts {
         database: app_database(&opened.store),
         store: opened.store.clone(),
@@ -124,6 +125,8 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
         () = signals.second.cancelled() => Ok(Goodbye::Forced),
     };
     web.close().await;
+    // What was not waited for must not go on without its daemon.
+    kill_children();
     handlers.shutdown_background();
     drop(opened.lock);
     goodbye

@@ -8,11 +8,11 @@ use super::{
     Judge, Settings,
     exchange::{Answer, Content, MAX_ANSWER_BYTES},
     expect::difference,
-    judge::{self, Verdict},
+    judge,
 };
 use crate::domain::{
     clean,
-    run::{Failure, FailureKind, Reason, Report},
+    run::{Failure, FailureKind, Report},
 };
 
 /// The longest wait that a server may ask for.
@@ -93,15 +93,7 @@ fn by_content(settings: &Settings, answer: &Answer, report: Report) -> Result<Re
     let Some(fields) = fields.filter(|_| settings.judge == Judge::Content) else {
         return Ok(report);
     };
-    match judge::judge(fields, settings.items.as_deref()) {
-        Verdict::Done { items, failed } => Ok(Report { items, items_failed: failed, ..report }),
-        Verdict::Skipped(reason) => {
-            Err(Failure::skipped(Reason::Handler, reason.unwrap_or_else(|| "the application skipped".into())))
-        }
-        Verdict::Failed { message, items, failed } => {
-            Err(Failure::retry(message).with_report(Report { items, items_failed: failed, ..report }))
-        }
-    }
+    judge::judge(fields, settings.items.as_deref()).into_ending(report, "the application skipped")
 }
 
 fn note(content: &Content) -> Option<String> {
