@@ -36,7 +36,7 @@ pub async fn ready(State(state): State<HttpState>) -> Response {
 /// `GET /health`: the verdict in one word, always 200.
 pub async fn health(State(state): State<HttpState>) -> Response {
     let now = state.clock.now();
-    let status = assess(&state.jobs, &state.snapshot.load(), now).status;
+    let status = assess(&state.jobs.load(), &state.snapshot.load(), now).status;
     let timestamp = now.to_rfc3339_opts(SecondsFormat::Millis, true);
     answer(StatusCode::OK, &json!({ "status": status, "timestamp": timestamp, "service": "workers" }))
 }
@@ -66,13 +66,13 @@ impl HealthQuery {
 
 /// `GET /health/workers`: the verdict on the whole and on each job.
 pub async fn workers(State(state): State<HttpState>, Query(query): Query<HealthQuery>) -> Response {
-    let health = assess(&state.jobs, &state.snapshot.load(), state.clock.now());
+    let health = assess(&state.jobs.load(), &state.snapshot.load(), state.clock.now());
     answer(query.code(health.status), &health)
 }
 
 /// `GET /metrics`, in the Prometheus text format.
 pub async fn metrics(State(state): State<HttpState>) -> Response {
-    let text = state.metrics.render(&state.jobs, &state.snapshot.load(), state.clock.now());
+    let text = state.metrics.render(&state.jobs.load(), &state.snapshot.load(), state.clock.now());
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 

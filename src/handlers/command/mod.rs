@@ -45,6 +45,9 @@ use output::{KEPT_BYTES, MAX_LINE_BYTES, Stream};
 
 /// Between SIGTERM and SIGKILL (spec 5, `command`).
 const STOP_WAIT: Duration = Duration::from_secs(5);
+/// After SIGKILL, for the attempt to see the end of it all. The lease still holds then: attempts are stopped 7 s before
+/// its end.
+const KILL_GRACE: Duration = Duration::from_millis(800);
 /// After the end of a program, for what it left in its pipes, and for helpers such as `tee` to end by themselves.
 const PIPE_GRACE: Duration = Duration::from_millis(500);
 /// For a process that was sent SIGKILL to go, and for its pipes to close.
@@ -101,6 +104,10 @@ impl Handler for Settings {
     fn warnings(&self) -> Vec<String> {
         let unset = |name: &String| format!("env lists {name}, which is not set: the program gets no such variable");
         self.unset.iter().map(unset).collect()
+    }
+
+    fn stop_grace(&self) -> Duration {
+        STOP_WAIT + KILL_GRACE
     }
 
     async fn run(&self, ctx: Context) -> Ending {
