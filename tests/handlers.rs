@@ -4,12 +4,24 @@ mod support;
 
 #[path = "handlers/attempt.rs"]
 mod attempt;
+#[path = "handlers/command.rs"]
+mod command;
 #[path = "handlers/documents.rs"]
 mod documents;
 #[path = "handlers/gate.rs"]
 mod gate;
 #[path = "handlers/http.rs"]
 mod http;
+#[path = "handlers/http_answers.rs"]
+mod http_answers;
+#[path = "handlers/http_poll.rs"]
+mod http_poll;
+#[path = "handlers/http_script.rs"]
+mod http_script;
+#[path = "handlers/http_signature.rs"]
+mod http_signature;
+#[path = "handlers/http_traffic.rs"]
+mod http_traffic;
 #[path = "handlers/noop.rs"]
 mod noop;
 #[path = "handlers/server.rs"]

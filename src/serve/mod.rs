@@ -25,12 +25,11 @@ use crate::{
     clock::Clock,
     domain::{
         health::Snapshot,
-        job::JobName,
         lasting::Lasting,
         run::{Outcome, ReplicaId},
     },
     engine::{Engine, Parts, Settings, observe::Observer},
-    handlers::Tools,
+    handlers::{Tools, adopt_orphans, kill_children},
     http::{self, Access, HttpState},
     job_table::JobTable,
     logs,
@@ -39,7 +38,7 @@ use crate::{
 };
 
 pub use crate::http::ListenError;
-pub use once::once_elsewhere;
+pub use once::{Once, once_elsewhere};
 pub use options::database;
 pub use prepare::refused_statements;
 pub use table::Reader;
@@ -62,7 +61,7 @@ pub struct Options {
     /// `None` = no HTTP at all.
     pub listen: Option<SocketAddr>,
     /// Run this job now, once, and end.
-    pub once: Option<JobName>,
+    pub once: Option<Once>,
     pub access: Arc<Access>,
     pub tools: Tools,
     /// The commit this binary was built from, or empty.
@@ -79,6 +78,8 @@ pub enum Goodbye {
     Drained,
     /// The run that was asked for ended so.
     Ran(Outcome),
+    /// The run that was asked for had no end within this time.
+    TookTooLong(Duration),
     /// A second signal cut the draining short.
     Forced,
     /// Something could not be mended from inside.
@@ -120,6 +121,7 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
     };
     let store = store.get_or_init(|| opened.store.clone());
     let handlers = handlers_runtime()?;
+    handlers.spawn(adopt_orphans());
     let parts = Parts {
         database: app_database(&opened.store),
         store: store.clone(),
@@ -144,7 +146,13 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
         () = signals.second.cancelled() => Ok(Goodbye::Forced),
     };
     web.close().await;
+    // What was not waited for must not go on without its daemon.
+    kill_children();
     handlers.shutdown_background();
+    if !matches!(goodbye, Ok(Goodbye::Forced)) {
+        // Leaves a SQLite file in one piece; a database that hangs is left as it is.
+        time::timeout(CLOSING_TIME, store.close()).await.unwrap_or_default();
+    }
     drop(opened.lock);
     goodbye
 }

@@ -9,8 +9,9 @@ use uuid::Uuid;
 use super::{Loaded, load};
 use crate::{
     cli::{
+        exit::Exit,
         ledger::books::Books,
-        output::{Column, Exit, Output, line, remark},
+        output::{Column, Output, line, remark},
     },
     config::{Flags, Shown, VariableRow, variables},
     domain::run::ReplicaId,
