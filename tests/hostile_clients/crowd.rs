@@ -21,6 +21,9 @@ use tokio::{
 
 use super::support::daemon::Daemon;
 
+/// Between two connections of one client: crowds stand in the way, floods do not let anyone breathe.
+pub const PAUSE: Duration = Duration::from_millis(500);
+pub const NO_PAUSE: Duration = Duration::ZERO;
 /// Tries of one measurement.
 const TRIES: usize = 50;
 /// What health is promised within.
@@ -36,8 +39,13 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// So many clients, each doing `act` with one connection after another.
-    pub fn gather<F>(port: u16, size: usize, act: impl Fn(TcpStream) -> F + Clone + Send + 'static) -> Self
+    /// So many clients, each doing `act` with one connection after another, and a pause between them.
+    pub fn gather<F>(
+        port: u16,
+        size: usize,
+        pause: Duration,
+        act: impl Fn(TcpStream) -> F + Clone + Send + 'static,
+    ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -53,6 +61,7 @@ impl Crowd {
                         Ok(stream) => {
                             opened.fetch_add(1, Ordering::Relaxed);
                             act(stream).await;
+                            time::sleep(pause).await;
                         }
                         // The kernel's queue is full, or this machine is out of something.
                         Err(_) => time::sleep(Duration::from_millis(50)).await,
