@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::domain::{
-    job::{Backoff, CatchUp, JobName, Keep, Overlap, Retry},
+    job::{Backoff, CatchUp, ExpectItems, JobName, Keep, Overlap, Retry},
     run::{RunId, State, Trigger},
 };
 
@@ -31,6 +31,7 @@ fn policy(delivery: Delivery) -> Policy {
         delivery,
         critical: false,
         stale_after: None,
+        expect_items: ExpectItems::Any,
         priority: 0,
         concurrency: None,
         keep: Keep { done: SECOND, failed: SECOND },
@@ -224,5 +225,31 @@ fn a_run_that_was_stopped_before_its_handler_began_goes_round_again_whatever_its
 
         assert_eq!(settled.next, Next::Again { at: now(), reason: Some(Reason::Interrupted) });
         assert!(!settled.attempt_spent);
+    }
+}
+
+#[test]
+fn accepted_work_waits_without_spending_an_attempt_or_leaving_an_error() {
+    let run = run(1, 0);
+    let resume = json!({ "location": "/jobs/7" });
+
+    let pending = Failure::pending(Duration::from_secs(5), resume.clone());
+    let settlement = settle(&run, &policy(Delivery::AtLeastOnce), Ended::Answered(Err(pending)), now());
+
+    assert_eq!(settlement.next, Next::Again { at: now() + TimeDelta::seconds(5), reason: Some(Reason::Accepted) });
+    assert_eq!((settlement.attempt_spent, settlement.error, settlement.resume), (false, None, Some(resume)));
+}
+
+#[test]
+fn at_most_once_may_go_on_from_where_the_work_was_accepted() {
+    let policy = policy(Delivery::AtMostOnce);
+    let accepted = Run { resume: Some(json!({ "location": "/jobs/7" })), ..run(1, 0) };
+
+    for ended in [Ended::TimedOut, Ended::Interrupted, Ended::Answered(Err(Failure::retry("reset")))] {
+        let doubtful = settle(&run(1, 0), &policy, ended.clone(), now());
+        let safe = settle(&accepted, &policy, ended, now());
+
+        assert!(matches!(doubtful.next, Next::Finish { outcome: Outcome::Unknown, .. }), "{doubtful:?}");
+        assert!(matches!(safe.next, Next::Again { .. }), "{safe:?}");
     }
 }
