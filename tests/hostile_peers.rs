@@ -13,8 +13,12 @@ mod memory;
 mod names;
 #[path = "hostile_peers/reuse.rs"]
 mod reuse;
+#[path = "hostile_peers/daemon.rs"]
+mod daemon;
 #[path = "hostile_peers/server.rs"]
 mod server;
+#[path = "hostile_peers/tls.rs"]
+mod tls;
 
 use std::time::{Duration, Instant};
 
