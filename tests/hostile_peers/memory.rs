@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Calls per measurement, after as many to warm up.
-const CALLS: usize = 20;
+const CALLS: usize = 10;
 /// What the allocator may keep back between two measurements.
 const MAX_GROWTH_KIB: u64 = 8 * 1024;
 

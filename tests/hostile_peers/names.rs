@@ -227,6 +227,24 @@ async fn an_answer_that_changes_wins_nothing_because_each_connection_is_made_to_
 }
 
 #[tokio::test]
+async fn a_connection_made_for_one_target_is_not_used_for_one_that_may_reach_less() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"processed\":7}";
+    let server = Server::playing(vec![Step::Read, send(answer), Step::Read, send(answer)]);
+    let names = Names::answering(&[&["127.0.0.1"]]);
+    let url = format!("http://api.example:{}", server.address.port());
+    let tools = with_names(&names, target(&url, "any")).tools;
+    let narrow = tools.with_targets(target(&url, "public"));
+    let settings = || json!({ "target": "api", "post": "/x" });
+
+    let called = post(settings(), Context { tools, ..context(no_database()) }).await;
+    let refused = post(settings(), Context { tools: narrow, ..context(no_database()) }).await;
+
+    assert_eq!(called.expect("within reach").items, Some(7));
+    assert_refused(refused, &["it is at 127.0.0.1, which is loopback"]);
+    assert_eq!(server.requests(), 1);
+}
+
+#[tokio::test]
 async fn a_name_without_addresses_and_a_name_nobody_looks_up_are_known_to_be_unsent() {
     let nothing = Names::answering(&[&[]]);
     let ended = post(json!({ "get": "http://api.example/x" }), with_names(&nothing, Targets::new())).await;

@@ -3,7 +3,10 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -44,6 +47,24 @@ async fn a_connection_is_used_again_while_it_is_young() {
     call(&server, &tools).await.expect("answered");
 
     assert_eq!((connections, server.connections(), server.requests()), (1, 2, 4));
+}
+
+#[tokio::test]
+async fn no_call_asks_for_an_answer_that_is_packed() {
+    let heads = Arc::new(Mutex::new(String::new()));
+    let kept = Arc::clone(&heads);
+    let server = Server::serving(move |stream: &mut TcpStream, _| {
+        let mut piece = [0; 4096];
+        let length = stream.read(&mut piece).unwrap_or_default();
+        kept.lock().unwrap().push_str(&String::from_utf8_lossy(&piece[..length]).to_ascii_lowercase());
+        let _ = stream.write_all(ANSWER.as_bytes());
+    });
+
+    call(&server, &tools()).await.expect("answered");
+
+    // Without the header a server may choose any packing.
+    let heads = heads.lock().unwrap();
+    assert!(heads.contains("\r\naccept-encoding: identity\r\n"), "{heads}");
 }
 
 #[tokio::test]
@@ -117,8 +138,8 @@ async fn an_answer_to_nobody_is_not_taken_for_the_next_one() {
 
 #[tokio::test]
 async fn who_forgets_the_length_of_the_last_request_does_not_confuse_the_next() {
-    let bodies = std::sync::Arc::new(AtomicUsize::new(0));
-    let counted = std::sync::Arc::clone(&bodies);
+    let bodies = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&bodies);
     let server = Server::serving(move |stream: &mut TcpStream, _| {
         let mut piece = [0; 4096];
         while let Ok(length @ 1..) = stream.read(&mut piece) {
