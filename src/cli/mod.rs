@@ -81,13 +81,15 @@ impl Arguments {
             None => Command::Start(start),
             // `workers --only a runs list` cannot mean anything.
             Some(_) if start != start::StartArguments::default() => {
-                return Err(Stop::new(Exit::Usage, "--only, --except and --no-schedule belong to `start`").into());
+                return Err(
+                    Stop::new(Exit::Usage, "--only, --except, --no-schedule and --watch belong to `start`").into()
+                );
             }
             Some(command) => command,
         };
         match command {
-            Command::Start(arguments) => start::start(load(&flags)?, arguments).await,
-            Command::Run(arguments) => start::run(load(&flags)?, arguments).await,
+            Command::Start(arguments) => start::start(flags, arguments).await,
+            Command::Run(arguments) => start::run(flags, arguments).await,
             Command::Check(arguments) => check(&arguments, &flags).await,
             Command::Explain(arguments) => explain(&arguments, output),
             Command::Next(arguments) => next(&arguments, &flags, output),

@@ -1,24 +1,24 @@
 //! `start` and `run`: the daemon, whole or narrowed down to some jobs.
 
-use std::{collections::BTreeSet, io::IsTerminal as _, time::Duration};
+use std::{collections::BTreeSet, io::IsTerminal as _, path::PathBuf, time::Duration};
 
 use clap::Args;
 use tracing::info;
 
 use super::{
-    load::Loaded,
+    load::{Loaded, load},
     output::{Exit, Stop, line},
 };
 use crate::{
     clock::Clock,
-    config::{Config, Mode},
+    config::{Config, Flags, Mode},
     domain::{
         job::{Job, JobName},
         run::Outcome,
     },
     engine::Scope,
     logs::{self, Look},
-    serve::{self, Goodbye, Options},
+    serve::{self, Goodbye, Options, Reader},
     store::StoreError,
 };
 
@@ -36,6 +36,9 @@ pub struct StartArguments {
     /// Leave the schedules to other replicas: run queues only
     #[arg(long)]
     pub no_schedule: bool,
+    /// Reload the job table when its file changes, as SIGHUP does
+    #[arg(long)]
+    pub watch: bool,
 }
 
 #[derive(Debug, Args)]
@@ -48,7 +51,8 @@ pub struct RunArguments {
 }
 
 /// The daemon, until it is told to stop.
-pub async fn start(loaded: Loaded, arguments: StartArguments) -> anyhow::Result<Exit> {
+pub async fn start(flags: Flags, arguments: StartArguments) -> anyhow::Result<Exit> {
+    let loaded = load(&flags)?;
     let scope = Scope {
         only: names(&loaded, arguments.only)?,
         except: names(&loaded, arguments.except)?,
@@ -57,20 +61,23 @@ pub async fn start(loaded: Loaded, arguments: StartArguments) -> anyhow::Result<
     };
     log(&loaded.config)?;
     info!(component = "scheduler", "Process starting");
-    let options = Options::new(&loaded.config, loaded.table, scope);
+    let reader = reader(flags, arguments.watch.then(|| loaded.config.jobs_file.clone()));
+    let options = Options::new(&loaded.config, loaded.table, scope, reader);
     Ok(exit_of(serve::start(options).await?))
 }
 
 /// One job's worker alone: it listens nowhere, so it can stand beside a daemon. A daemon that holds the SQLite file does
 /// the one run of `--once` itself.
-pub async fn run(loaded: Loaded, arguments: RunArguments) -> anyhow::Result<Exit> {
+pub async fn run(flags: Flags, arguments: RunArguments) -> anyhow::Result<Exit> {
+    let loaded = load(&flags)?;
     let only = names(&loaded, vec![arguments.name.clone()])?;
     log(&loaded.config)?;
     info!(component = "scheduler", "Process starting");
     let scope = Scope { only, ..Scope::default() };
     let job = loaded.table.job(&JobName::from_store(&arguments.name)).filter(|_| arguments.once).cloned();
     let once = job.as_ref().map(|job| job.name.clone());
-    let options = Options { listen: None, once, ..Options::new(&loaded.config, loaded.table, scope) };
+    let options =
+        Options { listen: None, once, ..Options::new(&loaded.config, loaded.table, scope, reader(flags, None)) };
     let Some(job) = job else { return Ok(exit_of(serve::start(options).await?)) };
     let longest = job.policy.timeout * job.policy.retry.max_attempts + WAIT_SLACK;
     let Ok(ended) = tokio::time::timeout(longest, run_once(options, &job)).await else {
@@ -110,6 +117,12 @@ fn names(loaded: &Loaded, names: Vec<String>) -> Result<BTreeSet<String>, Stop> 
         Some(name) => Err(Stop::new(Exit::NotFound, format!("no job {name:?} in the job table"))),
         None => Ok(names.into_iter().collect()),
     }
+}
+
+/// Reads the job table as the start did, for a reload.
+fn reader(flags: Flags, watched: Option<PathBuf>) -> Reader {
+    let read = move || load(&flags).map(|loaded| loaded.table).map_err(|stop| stop.message);
+    Reader { read: Box::new(read), watched }
 }
 
 fn log(config: &Config) -> Result<(), Stop> {

@@ -97,9 +97,14 @@ impl Job {
         if self.is_exclusive() { Some(1) } else { self.policy.concurrency }
     }
 
+    /// Its runs are processes, of which only so many may run at once.
+    pub fn is_command(&self) -> bool {
+        self.handler == "command"
+    }
+
     /// Whether a run may be born `running` inside the planning transaction (spec 4, Plan).
     pub fn may_start_at_once(&self) -> bool {
-        self.gate.is_none() && (self.policy.concurrency.is_none() || self.is_exclusive())
+        self.gate.is_none() && !self.is_command() && (self.policy.concurrency.is_none() || self.is_exclusive())
     }
 }
 

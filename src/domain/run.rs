@@ -128,6 +128,8 @@ words! {
         Permanent = "permanent",
         /// Shutdown, lost lease or database outage ended the attempt; nobody's fault.
         Interrupted = "interrupted",
+        /// The other side has accepted the work and is asked again (`http` 202).
+        Accepted = "accepted",
         Crashed = "crashed",
         /// A person asked for it.
         Operator = "operator",
@@ -224,7 +226,7 @@ pub struct Run {
     /// At most one exclusive run of a job is running.
     pub exclusive: bool,
     pub replica: Option<ReplicaId>,
-    /// What a later attempt goes on from (`http` 202 polling).
+    /// What a later attempt goes on from (`http` 202 polling). Once there it stays, whatever ends an attempt.
     pub resume: Option<Value>,
     pub retry_of: Option<RunId>,
     pub cancel_requested_at: Option<DateTime<Utc>>,
@@ -285,6 +287,9 @@ pub enum FailureKind {
     RetryAfter(Duration),
     /// Try again after this long; no attempt is spent.
     Snooze(Duration),
+    /// The other side has taken the work and goes on with it: look again after this long. No attempt is spent, and it is
+    /// no failure; what `resume` holds is kept.
+    Pending(Duration),
     /// Another try cannot help.
     Permanent,
     /// Nothing to do, and that is neither success nor failure.
@@ -308,6 +313,11 @@ impl Failure {
 
     pub fn snooze(after: Duration, message: impl Into<String>) -> Self {
         Self::new(FailureKind::Snooze(after), message)
+    }
+
+    /// Accepted elsewhere; a later attempt goes on from `resume` and looks again.
+    pub fn pending(after: Duration, resume: Value) -> Self {
+        Self { resume: Some(resume), ..Self::new(FailureKind::Pending(after), "accepted, not done yet") }
     }
 
     pub fn skipped(reason: Reason, message: impl Into<String>) -> Self {

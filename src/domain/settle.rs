@@ -47,6 +47,7 @@ pub struct Settlement {
     pub result: Option<Value>,
     /// Cleaned and capped text; also appended to `errors` when the run goes on.
     pub error: Option<String>,
+    /// `None` keeps what the row has.
     pub resume: Option<Value>,
     /// HTTP 410 and its like: the job is paused with this reason in the same transaction.
     pub pause_job: bool,
@@ -130,6 +131,7 @@ impl Judge<'_> {
                 Settlement { pause_job: true, ..Settlement::finish(Outcome::Error, Some(Reason::Permanent)) }
             }
             FailureKind::Snooze(wait) => self.snooze(wait),
+            FailureKind::Pending(wait) => return self.pending(wait, failure),
             FailureKind::Retry if failure.before_effect => self.again(Outcome::Error, policy_wait(self)),
             FailureKind::Retry => self.in_doubt_or_again(Outcome::Error, policy_wait(self)),
             FailureKind::RetryAfter(wait) if failure.before_effect => self.again(Outcome::Error, wait),
@@ -150,7 +152,7 @@ impl Judge<'_> {
 
     /// `at_most_once` never repeats what may have taken effect.
     fn in_doubt_or_again(&self, last: Outcome, wait: Duration) -> Settlement {
-        if self.at_most_once() { Settlement::finish(Outcome::Unknown, None) } else { self.again(last, wait) }
+        if self.must_not_repeat() { Settlement::finish(Outcome::Unknown, None) } else { self.again(last, wait) }
     }
 
     fn again(&self, last: Outcome, wait: Duration) -> Settlement {
@@ -169,8 +171,15 @@ impl Judge<'_> {
         Settlement { attempt_spent: false, ..Settlement::again(at, None) }
     }
 
+    /// How long it may go on is the handler's to say: it knows when it was accepted.
+    fn pending(&self, wait: Duration, failure: Failure) -> Settlement {
+        let again = Settlement::again(self.now + time_delta(wait), Some(Reason::Accepted));
+        let waiting = Settlement { attempt_spent: false, resume: failure.resume, ..again };
+        Settlement { response_code: failure.response_code.map(i32::from), ..waiting }
+    }
+
     fn interrupted(&self, before_effect: bool) -> Settlement {
-        if self.at_most_once() && !before_effect {
+        if self.must_not_repeat() && !before_effect {
             return Settlement::finish(Outcome::Unknown, Some(Reason::Interrupted));
         }
         Settlement { attempt_spent: false, ..Settlement::again(self.now, Some(Reason::Interrupted)) }
@@ -179,6 +188,11 @@ impl Judge<'_> {
     /// Crashed attempts are counted apart: `max_attempts` bounds those that the handler ended.
     fn attempts_ended(&self) -> u32 {
         (self.run.attempt - self.run.crashes).max(1).unsigned_abs()
+    }
+
+    /// A run with `resume` goes on from there: nothing is done twice.
+    fn must_not_repeat(&self) -> bool {
+        self.at_most_once() && self.run.resume.is_none()
     }
 
     fn at_most_once(&self) -> bool {

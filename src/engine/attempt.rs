@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{
-    Engine, lease,
+    Engine,
+    desk::Desk,
+    lease,
     running::{Claimed, Live},
     settler::{self, Finished},
 };
@@ -26,8 +28,6 @@ use crate::{
     store::AppConnection,
 };
 
-/// A handler that listens to its cancellation may end by itself within this time.
-const STOP_GRACE: Duration = Duration::from_millis(200);
 /// An attempt that has not ended this long after its abort is stuck: it keeps slot and row.
 pub const ABORT_GRACE: Duration = Duration::from_secs(5);
 /// So many stuck attempts end the process: the next ones would find no thread to run on.
@@ -39,21 +39,16 @@ pub fn start(engine: &Arc<Engine>, claimed: Claimed) {
 }
 
 async fn run(engine: Arc<Engine>, claimed: Claimed) {
-    let Claimed { lease, run, live } = claimed;
-    let Some(entry) = engine.table.jobs.get(&run.job) else {
-        // The claim asks for jobs of this table only.
-        engine.running.leave(&lease);
-        return;
-    };
+    let Claimed { lease, run, desk, live } = claimed;
+    let entry = desk.entry(&run.job);
     let run = Arc::new(run);
     engine.metrics.started(&run);
     info!(
         component = "scheduler", job_name = %run.job, run_id = %run.id, attempt = run.attempt,
         scheduled_for = run.scheduled_for.map(|at| at.to_rfc3339()), lag_ms = run.lag_ms, "job started"
     );
-    let attempt =
-        Attempt { engine: &engine, job: Arc::clone(&entry.job), run: Arc::clone(&run), live: Arc::clone(&live) };
-    match attempt.execute(Arc::clone(&entry.work)).await {
+    let attempt = Attempt { engine: &engine, desk, job: entry.job, run: Arc::clone(&run), live };
+    match attempt.execute(entry.work).await {
         End::Plain(ended) => attempt.hand_over(lease, ended),
         End::InTransaction(report, tx) => attempt.settle_within(lease, report, tx).await,
     }
@@ -61,6 +56,7 @@ async fn run(engine: Arc<Engine>, claimed: Claimed) {
 
 struct Attempt<'a> {
     engine: &'a Arc<Engine>,
+    desk: Arc<Desk>,
     job: Arc<Job>,
     run: Arc<Run>,
     live: Arc<Live>,
@@ -100,6 +96,7 @@ impl Attempt<'_> {
     async fn execute_open(&self, work: Arc<Work>, limit: Pin<&mut time::Sleep>) -> End {
         let cancelled = self.engine.draining.child_token();
         let ctx = self.context(cancelled.clone());
+        let stop_grace = work.stop_grace();
         let mut task = self.engine.handlers.spawn(async move { work.run(ctx).await });
         let cause = tokio::select! {
             joined = &mut task => return self.end_unasked(joined),
@@ -107,7 +104,7 @@ impl Attempt<'_> {
             () = self.live.stop.cancelled() => self.live.cause(),
         };
         cancelled.cancel();
-        if let Ok(joined) = time::timeout(STOP_GRACE, &mut task).await {
+        if let Ok(joined) = time::timeout(stop_grace, &mut task).await {
             return end(joined, Some(cause));
         }
         task.abort();
@@ -162,7 +159,7 @@ impl Attempt<'_> {
             now,
             deadline: now.checked_add_signed(timeout).unwrap_or(now),
             cancelled,
-            tools: self.engine.tools.clone(),
+            tools: self.desk.tools.clone(),
             database: self.engine.database.clone(),
         }
     }

@@ -146,7 +146,7 @@ pub async fn audit(engine: &Engine) -> Result<()> {
 }
 
 async fn prune(engine: &Engine, now: DateTime<Utc>) -> Result<()> {
-    for entry in engine.table.jobs.values() {
+    for entry in engine.table().jobs.values() {
         for _ in 0..PRUNE_ROUNDS {
             let pruned = engine.store.prune(&entry.job.name, entry.job.policy.keep, now, PRUNE_BATCH).await?;
             if pruned < u64::from(PRUNE_BATCH) {

@@ -48,7 +48,7 @@ impl Keeper {
             id: self.engine.running.replica(),
             host: settings.host.clone(),
             version: settings.version.clone(),
-            table_hash: self.engine.table_hash().to_owned(),
+            table_hash: self.engine.table().hash.clone(),
             state: "running".into(),
             started_at: self.started_at,
             lease_until: lease_until(now),

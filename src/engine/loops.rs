@@ -31,6 +31,10 @@ pub async fn plan(engine: Arc<Engine>, stop: CancellationToken) {
     let mut planner = Planner::new(Arc::clone(&engine));
     let mut reread_at = Duration::ZERO;
     while !stop.is_cancelled() {
+        if planner.is_outdated() {
+            planner = Planner::new(Arc::clone(&engine));
+            reread_at = Duration::ZERO;
+        }
         if reread_at <= engine.clock.boot() {
             match engine.store.job_rows().await {
                 Ok(rows) => {

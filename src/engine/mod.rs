@@ -1,6 +1,6 @@
 //! The engine: plans, claims, runs and settles. Each part is a `tick(now)`; the loop around it only waits.
 
-pub mod running;
+pub mod shared;
 pub mod planner;
 pub mod runner;
 pub mod attempt;
@@ -10,15 +10,9 @@ pub mod chores;
 pub mod observe;
 pub mod loops;
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -35,8 +29,12 @@ use crate::{
     store::{ClaimRequest, Lane, Store, StoreError},
 };
 
+pub use shared::{desk, running, status};
+
+use desk::{Desk, Pick};
 use running::Running;
 use settler::Finished;
+use status::{Status, Wake};
 
 /// What this process was asked to do with the table.
 #[derive(Debug, Clone, Default)]
@@ -71,6 +69,8 @@ pub struct Settings {
     pub scheduled_slots: usize,
     /// Slots of queue runs (`WORKER_CONCURRENCY`).
     pub queue_slots: usize,
+    /// Commands that run at once, whichever slots they fill.
+    pub command_slots: usize,
     pub shutdown_grace: Duration,
     pub host: String,
     pub version: String,
@@ -80,7 +80,6 @@ pub struct Settings {
 pub struct Engine {
     pub store: Store,
     pub clock: Clock,
-    pub table: Arc<JobTable>,
     pub metrics: Arc<Metrics>,
     pub settings: Settings,
     pub running: Running,
@@ -92,9 +91,8 @@ pub struct Engine {
     pub settlements: mpsc::UnboundedSender<Finished>,
     /// Handlers have a runtime of their own: one that blocks its thread stops no planner and no health.
     pub handlers: tokio::runtime::Handle,
-    pub tools: Tools,
     pub database: AppDatabase,
-    lanes: Lanes,
+    desk: ArcSwap<Desk>,
 }
 
 /// What every `Engine` is made of; the rest it makes itself.
@@ -107,95 +105,49 @@ pub struct Parts {
     pub handlers: tokio::runtime::Handle,
     pub tools: Tools,
     pub database: AppDatabase,
-}
-
-/// The jobs this process may claim, by lane; shared with every claim, so they are listed once.
-struct Lanes {
-    scheduled: Arc<Vec<Arc<Job>>>,
-    queues: Arc<Vec<Arc<Job>>>,
-}
-
-/// Bells of the loops.
-#[derive(Default)]
-pub struct Wake {
-    pub planner: Notify,
-    pub runner: Notify,
-    pub lease: Notify,
-    /// Something cannot be mended from inside: the process settles what it can and ends non-zero.
-    pub fatal: Notify,
-}
-
-/// How the loops fare; health reads it, nobody decides by it.
-#[derive(Default)]
-pub struct Status {
-    condition: Mutex<Condition>,
-    settled: AtomicBool,
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct Condition {
-    pub planner_turned_at: Option<DateTime<Utc>>,
-    /// The oldest instant that is not in the ledger yet, as the last turn left it.
-    pub oldest_owed: Option<DateTime<Utc>>,
-    pub database_up: bool,
-    /// Since when it has been up, or away; `None` = not asked yet.
-    pub database_since: Option<DateTime<Utc>>,
-    /// On the boot clock: when it came back from its last outage; `None` = away, or never was.
-    pub database_back_at: Option<Duration>,
-    /// Last error of the database, for people.
-    pub database_error: Option<String>,
-    pub migrated: bool,
-    pub ready: bool,
-    pub draining: bool,
-    pub fatal: Option<String>,
-    /// Jobs whose active epoch is not the one of our table.
-    pub foreign: BTreeSet<JobName>,
-    /// Our table is the active one.
-    pub active: bool,
-}
-
-impl Status {
-    pub fn get(&self) -> Condition {
-        self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// A run was settled: the figures of the database are old.
-    pub fn settled(&self) {
-        self.settled.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether a run was settled since this was last asked.
-    pub fn take_settled(&self) -> bool {
-        self.settled.swap(false, Ordering::Relaxed)
-    }
-
-    pub fn change(&self, change: impl FnOnce(&mut Condition)) {
-        change(&mut self.condition.lock().unwrap_or_else(PoisonError::into_inner));
-    }
+    /// Rings when a run was enqueued in this process.
+    pub bell: Arc<Notify>,
 }
 
 impl Engine {
     /// The engine, and the end of the channel that its settler reads.
     pub fn new(parts: Parts, replica: ReplicaId) -> (Arc<Self>, mpsc::UnboundedReceiver<Finished>) {
         let (settlements, finished) = mpsc::unbounded_channel();
-        let lanes = Lanes::new(&parts.table, &parts.settings.scope);
+        let desk = Desk::new(parts.table, parts.tools, &parts.settings.scope);
         let engine = Self {
             store: parts.store,
             clock: parts.clock,
-            table: parts.table,
             metrics: parts.metrics,
             settings: parts.settings,
             running: Running::new(replica),
             status: Status::default(),
-            wake: Wake::default(),
+            wake: Wake { runner: parts.bell, ..Wake::default() },
             draining: CancellationToken::new(),
             settlements,
             handlers: parts.handlers,
-            tools: parts.tools,
             database: parts.database,
-            lanes,
+            desk: ArcSwap::from_pointee(desk),
         };
         (Arc::new(engine), finished)
+    }
+
+    /// The job table at work, with what follows from it.
+    pub fn desk(&self) -> Arc<Desk> {
+        self.desk.load_full()
+    }
+
+    pub fn table(&self) -> Arc<JobTable> {
+        Arc::clone(&self.desk.load().table)
+    }
+
+    /// Works by this table from now on; what runs goes on under the old one.
+    pub fn work_by(&self, table: Arc<JobTable>) {
+        let jobs: Vec<_> = table.jobs.values().map(|entry| Arc::clone(&entry.job)).collect();
+        let tools = self.desk.load().tools.with_targets(table.targets.clone());
+        self.desk.store(Arc::new(Desk::new(table, tools, &self.settings.scope)));
+        self.metrics.follow(&jobs);
+        self.wake.planner.notify_one();
+        self.wake.runner.notify_one();
     }
 
     /// Remembers that the database did not answer; said once per outage.
@@ -237,14 +189,10 @@ impl Engine {
     /// Counts a run that ended without a process of its own. Jobs of other tables are not ours to count: labels come from
     /// our job table only.
     pub fn ended_unstarted(&self, job: &JobName, outcome: Outcome) {
-        if self.table.job(job).is_some() {
+        if self.table().job(job).is_some() {
             self.metrics.finished_unstarted(job, outcome, self.clock.now());
             self.status.settled();
         }
-    }
-
-    pub fn table_hash(&self) -> &str {
-        &self.table.hash
     }
 
     /// Slots of the lane that are free now.
@@ -256,21 +204,17 @@ impl Engine {
         slots.saturating_sub(self.running.count(lane))
     }
 
-    fn lane_jobs(&self, lane: Lane) -> &Arc<Vec<Arc<Job>>> {
-        match lane {
-            Lane::Scheduled => &self.lanes.scheduled,
-            Lane::Queue => &self.lanes.queues,
-        }
-    }
-
-    /// A claim for the free slots of a lane; `None` when there is nothing to fill or nothing to ask for.
-    fn claim_request(&self, lane: Lane, suspects: bool, now: DateTime<Utc>) -> Option<ClaimRequest> {
-        let jobs = self.lane_jobs(lane);
-        let free = self.free_slots(lane);
-        if free == 0 || jobs.is_empty() {
+    /// A claim of these jobs for the free slots; `None` when there is nothing to fill or nothing to ask for.
+    fn claim_request(&self, desk: &Desk, (pick, suspects): (Pick, bool), now: DateTime<Utc>) -> Option<ClaimRequest> {
+        let jobs = desk.list(pick);
+        if jobs.is_empty() {
             return None;
         }
-        Some(ClaimRequest {
+        let mut free = self.free_slots(pick.lane);
+        if pick.commands {
+            free = free.min(self.settings.command_slots.saturating_sub(self.running.commands()));
+        }
+        (0 < free).then(|| ClaimRequest {
             replica: self.running.replica(),
             fence: self.running.new_fence(),
             now,
@@ -278,13 +222,5 @@ impl Engine {
             limit: u32::try_from(free).unwrap_or(u32::MAX),
             suspects,
         })
-    }
-}
-
-impl Lanes {
-    fn new(table: &JobTable, scope: &Scope) -> Self {
-        let mine = table.jobs.values().map(|entry| &entry.job).filter(|job| scope.claims(job));
-        let (scheduled, queues) = mine.cloned().partition(|job| job.schedule.is_some());
-        Self { scheduled: Arc::new(scheduled), queues: Arc::new(queues) }
     }
 }

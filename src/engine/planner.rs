@@ -8,7 +8,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use tracing::info;
 
-use super::{Engine, running::Claimed};
+use super::{Engine, desk::Desk, running::Claimed};
 use crate::{
     domain::{
         job::{Job, JobName, Overlap},
@@ -28,6 +28,8 @@ const BATCH: usize = 500;
 /// Knows when to look at which job next. The cursor it reads, never its memory, says what is owed.
 pub struct Planner {
     engine: Arc<Engine>,
+    /// The agenda follows from this table; a reload begins a new one.
+    desk: Arc<Desk>,
     agenda: BTreeSet<(DateTime<Utc>, JobName)>,
     looks: HashMap<JobName, Look>,
 }
@@ -51,7 +53,7 @@ pub struct Tick {
 
 impl Planner {
     pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, agenda: BTreeSet::new(), looks: HashMap::new() }
+        Self { desk: engine.desk(), engine, agenda: BTreeSet::new(), looks: HashMap::new() }
     }
 
     /// Takes the cursors of the database over; jobs it does not know (yet) or that are retired are left out.
@@ -60,6 +62,11 @@ impl Planner {
             let Some(cursor) = row.planned_until else { continue };
             self.follow(&row.name, cursor);
         }
+    }
+
+    /// Whether the engine works by another table since.
+    pub fn is_outdated(&self) -> bool {
+        !Arc::ptr_eq(&self.desk, &self.engine.desk())
     }
 
     /// When to look next; `None` = nothing on the agenda.
@@ -84,9 +91,10 @@ impl Planner {
 
     async fn plan(&mut self, names: &[JobName], now: DateTime<Utc>) -> Result<Vec<Claimed>> {
         let engine = Arc::clone(&self.engine);
+        let desk = Arc::clone(&self.desk);
         let fence = engine.running.new_fence();
         let request = PlanRequest {
-            jobs: names.iter().filter_map(|name| engine.table.job(name)).cloned().collect(),
+            jobs: names.iter().filter_map(|name| desk.table.job(name)).cloned().collect(),
             replica: engine.running.replica(),
             fence,
             now,
@@ -97,7 +105,7 @@ impl Planner {
                 let started = std::mem::take(&mut planned.started);
                 self.note_foreign(names, &planned.foreign);
                 self.note(&planned, now);
-                Ok(engine.running.enter(started, fence, Lane::Scheduled))
+                Ok(engine.running.enter(started, fence, &desk))
             }
             Err(error) => {
                 engine.running.unanswered(fence);
@@ -137,7 +145,7 @@ impl Planner {
             }
             bill(row);
             let replaces = |job: &Arc<Job>| job.policy.overlap == Overlap::Replace;
-            if self.engine.table.job(&row.job).is_some_and(replaces) {
+            if self.desk.table.job(&row.job).is_some_and(replaces) {
                 // The renewal brings the cancel flag home; the new run should not wait ten seconds for it.
                 self.engine.wake.lease.notify_one();
             }
@@ -146,7 +154,7 @@ impl Planner {
 
     /// Looks at the job again when its next instant after the cursor comes.
     fn follow(&mut self, name: &JobName, cursor: DateTime<Utc>) {
-        let job = self.engine.table.job(name);
+        let job = self.desk.table.job(name);
         let due = job.and_then(|job| job.schedule.as_ref()).and_then(|schedule| schedule.next_after(cursor));
         match due {
             Some(due) => self.set(name, Look { at: due, due, wait: FIRST_RETRY }),

@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::{Engine, running::Claimed};
-use crate::store::{Lane, Result};
+use super::{
+    Engine,
+    desk::{Desk, Pick},
+    running::Claimed,
+};
+use crate::store::Result;
 
 /// Claims; starting what was claimed is the loop's part, so that tests can hold time still.
 pub struct Runner {
@@ -25,7 +29,7 @@ impl Runner {
         Self { engine }
     }
 
-    /// Promotes what has become due and claims for both lanes, scheduled work first. When a later claim fails, what was
+    /// Promotes what has become due and claims, scheduled work first. When a later claim fails, what was
     /// claimed before it is handed out all the same: nobody else would ever start it.
     pub async fn tick(&self, now: DateTime<Utc>) -> Result<Claims> {
         let mut claims = Claims { next_due: self.engine.store.promote(now).await?, ..Claims::default() };
@@ -37,25 +41,31 @@ impl Runner {
     }
 
     async fn fill(&self, claimed: &mut Vec<Claimed>, now: DateTime<Utc>) -> Result<()> {
-        for lane in [Lane::Scheduled, Lane::Queue] {
+        let desk = self.engine.desk();
+        for pick in Pick::ALL {
             // A run that lost its process before is let in alone: should it do so again, it convicts no neighbour.
             // It goes first, or the newer runs of its job would always be in its way.
             if !self.engine.running.has_suspect() {
-                claimed.extend(self.claim(lane, true, now).await?);
+                claimed.extend(self.claim(&desk, (pick, true), now).await?);
             }
-            claimed.extend(self.claim(lane, false, now).await?);
+            claimed.extend(self.claim(&desk, (pick, false), now).await?);
         }
         Ok(())
     }
 
-    async fn claim(&self, lane: Lane, suspects: bool, now: DateTime<Utc>) -> Result<Vec<Claimed>> {
+    async fn claim(
+        &self,
+        desk: &Arc<Desk>,
+        (pick, suspects): (Pick, bool),
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Claimed>> {
         let running = &self.engine.running;
-        let Some(mut request) = self.engine.claim_request(lane, suspects, now) else { return Ok(Vec::new()) };
+        let Some(mut request) = self.engine.claim_request(desk, (pick, suspects), now) else { return Ok(Vec::new()) };
         if suspects {
             request.limit = 1;
         }
         match self.engine.store.claim(&request).await {
-            Ok(claimed) => Ok(running.enter(claimed, request.fence, lane)),
+            Ok(claimed) => Ok(running.enter(claimed, request.fence, desk)),
             Err(error) => {
                 running.unanswered(request.fence);
                 Err(error)

@@ -6,7 +6,7 @@ use tokio::{
     sync::{Mutex, mpsc},
     time,
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{Engine, lease::is_passing};
 use crate::{
@@ -121,6 +121,10 @@ pub fn note(engine: &Engine, run: &Run, settlement: &Settlement, settled: &Settl
     let gated = matches!(settlement.next, Next::Finish { reason: Some(Reason::Gate), .. });
     let took = run.started_at.filter(|_| !gated).and_then(|started| (now - started).to_std().ok());
     let duration_ms = took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+    if let Next::Again { at, reason: Some(Reason::Accepted) } = &settlement.next {
+        debug!(component = "scheduler", job_name = %run.job, run_id = %run.id, "accepted, looking again at {}", at.to_rfc3339());
+        return;
+    }
     engine.metrics.settled(run, settlement, took, now);
     engine.status.settled();
     let failed = settlement.error.as_deref().unwrap_or_default();

@@ -27,7 +27,7 @@ pub struct Context {
     pub deadline: DateTime<Utc>,
     /// Fires when the process is told to stop, and on cancel, time-out and lost lease. After a stop the attempt may go on
     /// for `shutdown_grace`; who cannot end by then fails early with `resume`, and no attempt is spent. In the other cases
-    /// it is aborted 200 ms later.
+    /// it is aborted after its `stop_grace`.
     pub cancelled: CancellationToken,
     /// Clients, pools and targets of the process.
     pub tools: Tools,

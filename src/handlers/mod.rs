@@ -7,6 +7,8 @@ mod team;
 mod tools;
 mod transaction;
 
+use std::time::Duration;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, de, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -22,6 +24,9 @@ pub use tools::Tools;
 pub const LATER: &[&str] =
     &["fila", "grupos", "handoffs", "pilot", "retomada", "briefing", "report", "shifts", "command", "drain"];
 
+/// The time that most handlers have to end by themselves.
+const STOP_GRACE: Duration = Duration::from_millis(200);
+
 /// What the settings of every handler can do; the list below calls nothing else.
 trait Handler: Sized + Clone + PartialEq + Serialize + DeserializeOwned + JsonSchema {
     /// Reads what the settings point to (files, targets) and finds the mistakes that a parser cannot see.
@@ -33,6 +38,12 @@ trait Handler: Sized + Clone + PartialEq + Serialize + DeserializeOwned + JsonSc
 
     /// One attempt.
     async fn run(&self, ctx: Context) -> Ending;
+
+    /// How long an attempt that listens to `ctx.cancelled` may take to end by itself; then its task is aborted. At the
+    /// end of a lease this must leave time for an abort: 5 s and a little is the most.
+    fn stop_grace(&self) -> Duration {
+        STOP_GRACE
+    }
 
     /// The statements a database can prepare in advance, to find what is wrong before 08:00.
     fn statements(&self, own: Dialect) -> Vec<Statement> {
@@ -94,6 +105,11 @@ macro_rules! handlers {
             /// One attempt. Panics and time-outs are the caller's to catch.
             pub async fn run(&self, ctx: Context) -> Ending {
                 match self { $(Self::$variant(settings) => settings.run(ctx).await),+ }
+            }
+
+            /// How long an attempt may take to end by itself once it was told to.
+            pub fn stop_grace(&self) -> Duration {
+                match self { $(Self::$variant(settings) => settings.stop_grace()),+ }
             }
 
             /// Everything that decides what this work does, the text of SQL files included, in a stable form: for

@@ -10,7 +10,7 @@ use chrono::SecondsFormat;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::HttpState;
+use super::{HttpState, access::Need};
 use crate::{
     domain::health::{JobsHealth, Status, alive as is_alive, assess, readiness},
     metrics,
@@ -36,7 +36,7 @@ pub async fn ready(State(state): State<HttpState>) -> Response {
 /// `GET /health`: the verdict in one word, always 200.
 pub async fn health(State(state): State<HttpState>) -> Response {
     let now = state.clock.now();
-    let status = assess(&state.jobs, &state.snapshot.load(), now).status;
+    let status = assess(&state.jobs.load(), &state.snapshot.load(), now).status;
     let timestamp = now.to_rfc3339_opts(SecondsFormat::Millis, true);
     answer(StatusCode::OK, &json!({ "status": status, "timestamp": timestamp, "service": "workers" }))
 }
@@ -66,28 +66,28 @@ impl HealthQuery {
 
 /// `GET /health/workers`: the verdict on the whole and on each job.
 pub async fn workers(State(state): State<HttpState>, Query(query): Query<HealthQuery>, headers: HeaderMap) -> Response {
-    let health = assess(&state.jobs, &state.snapshot.load(), state.clock.now());
+    let health = assess(&state.jobs.load(), &state.snapshot.load(), state.clock.now());
     let health = if may_read(&state, &headers) { health } else { health.without_free_text() };
     answer(query.code(health.status), &health)
 }
 
 /// `GET /health/jobs`: the same verdict, as executions of the last 24 h.
 pub async fn jobs(State(state): State<HttpState>, Query(query): Query<HealthQuery>, headers: HeaderMap) -> Response {
-    let snapshot = state.snapshot.load();
-    let health = assess(&state.jobs, &snapshot, state.clock.now());
-    let answered = JobsHealth::new(&state.jobs, &snapshot, &health);
+    let (jobs, snapshot) = (state.jobs.load(), state.snapshot.load());
+    let health = assess(&jobs, &snapshot, state.clock.now());
+    let answered = JobsHealth::new(&jobs, &snapshot, &health);
     let answered = if may_read(&state, &headers) { answered } else { answered.without_free_text() };
     answer(query.code(health.status), &answered)
 }
 
 /// Health is public; words from outside (errors) are for those who may read everything.
 fn may_read(state: &HttpState, headers: &HeaderMap) -> bool {
-    state.access.check(headers).is_ok()
+    state.access.check(Need::Read, headers).is_ok()
 }
 
 /// `GET /metrics`, in the Prometheus text format.
 pub async fn metrics(State(state): State<HttpState>) -> Response {
-    let text = state.metrics.render(&state.jobs, &state.snapshot.load(), state.clock.now());
+    let text = state.metrics.render(&state.jobs.load(), &state.snapshot.load(), state.clock.now());
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 

@@ -1,38 +1,51 @@
-//! The listener and its limits: size and time of headers, bodies and answers, and a number of connections of which some
-//! are kept for health.
+//! The listener and its limits: size and time of heads, number of connections, and who leaves when there are too many.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{Router, extract::Request, response::Response};
+use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use rustix::process::{Resource, getrlimit};
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Semaphore,
+    time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
 
-use super::{HttpState, reserved_router, router};
+use super::{
+    HttpState, api,
+    places::{Place, Places},
+    routes::{App, router},
+};
 
 /// Largest request head.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Most header lines of a request.
+const MAX_HEADERS: usize = 100;
 /// A head that is not complete by then ends its connection; so does a connection that idles this long.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest request body.
-pub const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// Longest time from head to answer.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections served in full.
+/// A client that has not taken its answer by then is sent away.
+const ANSWER_SECONDS: u64 = 30;
+/// Connections at once, unless the process may open too few files.
 pub const MAX_CONNECTIONS: usize = 512;
-/// Connections beyond them that get health and nothing else.
-const RESERVED_CONNECTIONS: usize = 32;
+/// Connections that the kernel holds for us until we take them; beyond, a client must knock again a second later.
+const BACKLOG: u32 = 4_096;
+/// When so many had to leave for others, the rest is given `BREATH` to be heard: a flood must not push out a client
+/// before its request was read.
+const RUSH: u32 = 128;
+const BREATH: Duration = Duration::from_millis(1);
+/// How many leave when a connection cannot be taken for want of file descriptors, and the pause for them to do so.
+const SHORTAGE_LEAVERS: usize = 8;
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(5);
+/// A shortage is told this often at most.
+const SHORTAGE_NEWS: Duration = Duration::from_secs(60);
 /// Open connections may end their answer for this long after the shutdown.
 const CLOSING_TIME: Duration = Duration::from_secs(2);
-/// The pause after a failed accept: without file descriptors the next one fails as well.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why nobody can connect to us.
 #[derive(Debug, thiserror::Error)]
@@ -46,10 +59,10 @@ pub enum ListenError {
 
 /// Opens the listener. `[::]` serves IPv4 as well, also where the machine has no IPv6.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    let mut opened = TcpListener::bind(address).await;
+    let mut opened = bind(address);
     let no_ipv6 = opened.as_ref().is_err_and(|error| error.raw_os_error() == Some(NO_ADDRESS_FAMILY));
     if address.ip().is_unspecified() && no_ipv6 {
-        opened = TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], address.port()))).await;
+        opened = bind(SocketAddr::from(([0, 0, 0, 0], address.port())));
     }
     opened.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => ListenError::Taken(address),
@@ -57,65 +70,146 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     })
 }
 
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+    // A daemon that starts again must not wait for the last one's connections to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// `EAFNOSUPPORT` on Linux: the kernel was booted without IPv6.
 const NO_ADDRESS_FAMILY: i32 = 97;
 
 /// Serves until `shutdown`, then lets open answers end. Never fails: a connection that breaks is its client's affair.
 pub async fn serve(listener: TcpListener, state: HttpState, shutdown: CancellationToken) {
-    let doors = Doors::new(&state);
-    let connections = TaskTracker::new();
+    let most = connections(getrlimit(Resource::Nofile).current);
+    let routes = router(App {
+        port: listener.local_addr().map_or(0, |address| address.port()),
+        desk: Arc::new(api::Desk::new(shutdown.clone())),
+        // A quarter of the connections is left for health, which answers at once.
+        places: Arc::new(Semaphore::new(most - most.div_ceil(4))),
+        http: state,
+    });
+    let mut reception = Reception { places: Places::new(most), leavers: 0, silent_until: None };
+    let talks = TaskTracker::new();
+    let mut second = time::interval(Duration::from_secs(1));
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => break,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                // Beyond both limits the connection is dropped: it is closed at once, and costs nothing.
-                if let Some((permit, routes)) = doors.admit() {
-                    connections.spawn(talk(stream, routes, permit, shutdown.clone()));
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    if let Some(place) = reception.admit().await {
+                        talks.spawn(talk(stream, routes.clone(), place, shutdown.clone()));
+                    }
                 }
-            }
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                Err(error) => reception.run_short(&error).await,
+            },
+            _ = second.tick() => reception.places.sweep(ANSWER_SECONDS),
+            () = shutdown.cancelled() => break,
         }
     }
     drop(listener);
-    connections.close();
+    talks.close();
     // Whoever has not read the answer by then loses it with the process.
-    let _ = tokio::time::timeout(CLOSING_TIME, connections.wait()).await;
+    let _ = time::timeout(CLOSING_TIME, talks.wait()).await;
 }
 
-/// The two kinds of places, and what is served on each.
-struct Doors {
-    places: [(Arc<Semaphore>, Router); 2],
+/// How many connections there may be where so many files may be open: half is left for the database, children and
+/// handlers, whatever comes in from outside.
+fn connections(open_files: Option<u64>) -> usize {
+    let half = open_files.map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX));
+    half.clamp(LEAST_CONNECTIONS, MAX_CONNECTIONS)
 }
 
-impl Doors {
-    fn new(state: &HttpState) -> Self {
-        let full = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), router(state));
-        let reserved = (Arc::new(Semaphore::new(RESERVED_CONNECTIONS)), reserved_router(state));
-        Self { places: [full, reserved] }
+/// Enough for health and a person, however little the process may open.
+const LEAST_CONNECTIONS: usize = 8;
+
+/// Takes connections in.
+struct Reception {
+    places: Arc<Places>,
+    /// Who had to leave for others since the last breath.
+    leavers: u32,
+    /// A shortage is not told again before this tick of tokio's clock.
+    silent_until: Option<time::Instant>,
+}
+
+impl Reception {
+    /// A place for a new connection. `None` = every connection has a request under way, and the new one is closed.
+    async fn admit(&mut self) -> Option<Arc<Place>> {
+        let (place, somebody_left) = self.places.take()?;
+        self.leavers += u32::from(somebody_left);
+        if self.leavers == RUSH {
+            self.leavers = 0;
+            time::sleep(BREATH).await;
+        }
+        Some(Arc::new(place))
     }
 
-    fn admit(&self) -> Option<(OwnedSemaphorePermit, Router)> {
-        self.places.iter().find_map(|(places, routes)| {
-            let permit = Arc::clone(places).try_acquire_owned().ok()?;
-            Some((permit, routes.clone()))
-        })
+    /// A connection could not be taken, mostly for want of file descriptors: those that rest give theirs.
+    async fn run_short(&mut self, error: &io::Error) {
+        self.places.make_room(SHORTAGE_LEAVERS);
+        let pause = time::sleep(SHORTAGE_PAUSE);
+        let now = pause.deadline();
+        if self.silent_until.is_none_or(|until| until <= now) {
+            self.silent_until = Some(now + SHORTAGE_NEWS);
+            warn!(component = "http", "cannot take a connection: {error}; closing idle ones");
+        }
+        pause.await;
     }
 }
 
-async fn talk(stream: TcpStream, routes: Router, permit: OwnedSemaphorePermit, shutdown: CancellationToken) {
+async fn talk(stream: TcpStream, routes: Router, place: Arc<Place>, shutdown: CancellationToken) {
+    // Answers are written whole: there is nothing to wait for. A socket that refuses this is slower, and works.
+    let _ = stream.set_nodelay(true);
     let mut rules = http1::Builder::new();
-    rules.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
-    let connection = rules.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    rules
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS);
+    let leave = place.leave.clone();
+    let routes = TowerToHyperService::new(routes);
+    let service = hyper::service::service_fn(move |request| answer(Arc::clone(&place), routes.clone(), request));
+    let connection = rules.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => {}
+        () = leave.cancelled() => {}
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }
     }
-    drop(permit);
+}
+
+/// One request. The error closes the connection without an answer.
+async fn answer(
+    place: Arc<Place>,
+    routes: TowerToHyperService<Router>,
+    request: Request<Incoming>,
+) -> Result<Response, SentAway> {
+    let working = place.work().ok_or(SentAway)?;
+    let response: Result<Response, Infallible> = routes.call(request).await;
+    drop(working);
+    response.map_err(|never| match never {})
+}
+
+/// The place was given to another just before the request came; the client may ask again on a new connection.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection had to make room for another")]
+struct SentAway;
+
+#[cfg(test)]
+mod tests {
+    use super::connections;
+
+    #[test]
+    fn half_of_the_files_are_left_for_the_rest_of_the_house() {
+        for (files, wanted) in
+            [(None, 512), (Some(20_000), 512), (Some(1_024), 512), (Some(256), 128), (Some(64), 32), (Some(0), 8)]
+        {
+            assert_eq!(connections(files), wanted, "{files:?}");
+        }
+    }
 }

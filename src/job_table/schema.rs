@@ -111,6 +111,10 @@ fn plain(schema: &mut Json) -> Json {
 fn allow_variables(schema: &mut Json) {
     for_each_schema(schema, &mut |object| {
         const NOTES: [&str; 4] = ["title", "description", "default", "$schema"];
+        // A text with a variable fits more than one choice.
+        if let Some(choices) = object.remove("oneOf") {
+            object.insert("anyOf".into(), choices);
+        }
         let is_free_text = object.get("type").is_some_and(|name| name == "string")
             && !["pattern", "enum", "const"].iter().any(|key| object.contains_key(*key));
         let is_scalar = match object.get("type") {

@@ -5,12 +5,13 @@
 
 mod failures;
 mod families;
+mod forget;
 mod process;
 mod scrape;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use prometheus::{Registry, TextEncoder};
@@ -48,9 +49,20 @@ impl Metrics {
         Self { registry, counted, shown, failures: Failures::default() }
     }
 
+    /// The job table was replaced: new jobs begin at 0, and the series of those that are gone go too.
+    pub fn follow(&self, jobs: &[Arc<Job>]) {
+        let names: BTreeSet<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
+        self.counted.forget_all_but(&names);
+        self.shown.forget_jobs();
+        for job in jobs {
+            self.counted.start_at_zero(job);
+        }
+    }
+
     /// An attempt has started. The first one counts what made the run and how late it is.
     pub fn started(&self, run: &Run) {
-        if 1 < run.attempt {
+        let went_on = run.resume.is_some() || run.errors.as_array().is_some_and(|errors| !errors.is_empty());
+        if 1 < run.attempt || went_on {
             return;
         }
         self.counted.triggers.with_label_values(&[run.job.as_str(), run.trigger.word()]).inc();

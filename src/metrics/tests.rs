@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Metrics;
 use crate::domain::{
     health::tests::{at, fine, job, snapshot},
-    job::{Job, JobName},
+    job::{ExpectItems, Job, JobName},
     run::{Outcome, Reason, Run, RunId, State, Trigger},
     settle::{Next, Settlement},
 };
@@ -150,7 +150,9 @@ fn failures_leave_the_gauge_after_five_minutes() {
 fn a_job_has_at_most_sixty_series_whatever_happens_to_it() {
     let now = at("2026-11-18T13:30:10Z");
     let queue = Job { schedule: None, ..job("mensagens", "every 30s") };
-    let jobs = vec![Arc::new(job("fila_worker", "every 30s")), Arc::new(queue)];
+    let mut expecting = job("fila_worker", "every 30s");
+    expecting.policy.expect_items = ExpectItems::Some;
+    let jobs = vec![Arc::new(expecting), Arc::new(queue)];
     let metrics = Metrics::new(&jobs, "0.1.0", "");
     let mut look = snapshot(now);
     look.jobs = jobs.iter().map(|job| (job.name.clone(), fine(now))).collect();
@@ -161,4 +163,35 @@ fn a_job_has_at_most_sixty_series_whatever_happens_to_it() {
         let series = text.lines().filter(|line| line.contains(&format!("\"{}\"", job.name))).count();
         assert!(series <= MOST_SERIES, "{} has {series} series", job.name);
     }
+}
+
+#[test]
+fn a_new_table_brings_its_series_at_zero_and_takes_those_of_removed_jobs_away() {
+    let now = at("2026-11-18T13:30:10Z");
+    let jobs = |names: [&str; 2]| names.map(|name| Arc::new(job(name, "every 30s"))).to_vec();
+    let metrics = Metrics::new(&jobs(["stays", "goes"]), "0.1.0", "");
+    let names = |text: &str, name: &str| text.matches(&format!("\"{name}\"")).count();
+    metrics.started(&run("stays", now));
+    let before = metrics.render(&jobs(["stays", "goes"]), &snapshot(now), now);
+
+    metrics.follow(&jobs(["stays", "comes"]));
+    let after = metrics.render(&jobs(["stays", "comes"]), &snapshot(now), now);
+
+    assert_eq!((names(&before, "goes"), names(&after, "goes")), (names(&before, "stays"), 0));
+    assert_eq!(names(&after, "comes"), names(&before, "goes"));
+    assert!(after.contains("workers_job_triggers_total{job_name=\"stays\",trigger=\"schedule\"} 1"), "{after}");
+}
+
+#[test]
+fn a_run_that_is_looked_at_again_is_counted_once() {
+    let now = at("2026-11-18T13:30:10Z");
+    let jobs = [Arc::new(job("polls", "every 30s"))];
+    let metrics = Metrics::new(&jobs, "0.1.0", "");
+
+    metrics.started(&run("polls", now));
+    metrics.started(&Run { resume: Some(serde_json::json!({ "location": "/jobs/7" })), ..run("polls", now) });
+    metrics.started(&Run { errors: serde_json::json!([{ "error": "asked to wait" }]), ..run("polls", now) });
+
+    let text = metrics.render(&jobs, &snapshot(now), now);
+    assert!(text.contains("workers_job_triggers_total{job_name=\"polls\",trigger=\"schedule\"} 1"), "{text}");
 }

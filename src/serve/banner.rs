@@ -58,13 +58,9 @@ impl Notice {
             Some(address) => info!(component = "banner", "listening on {address}"),
             None => info!(component = "banner", "listening nowhere"),
         }
-        let jobs: Vec<_> = engine
-            .table
-            .jobs
-            .values()
-            .map(|entry| &entry.job)
-            .filter(|job| engine.settings.scope.claims(job))
-            .collect();
+        let table = engine.table();
+        let all = table.jobs.values().map(|entry| &entry.job);
+        let jobs: Vec<_> = all.filter(|job| engine.settings.scope.claims(job)).collect();
         for job in &jobs {
             info!(component = "banner", job_name = %job.name, "{}", sentence(job, now));
         }

@@ -11,10 +11,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use super::{
-    Goodbye, Options,
-    activation::{activate, foreign_jobs, stay_active},
-    once,
+    Goodbye, Options, once,
     signals::Signals,
+    table::{Reloading, activate, foreign_jobs, reload, stay_active},
 };
 use crate::{
     clock::Observation,
@@ -71,7 +70,7 @@ impl House {
     }
 
     /// Joins, works until told to stop, and drains.
-    pub async fn live(&self, options: &Options, signals: &Signals) -> anyhow::Result<Goodbye> {
+    pub async fn live(&self, options: &Options, signals: &Signals, reloading: Reloading) -> anyhow::Result<Goodbye> {
         self.engine.database_answered();
         self.engine.status.change(|condition| condition.migrated = true);
         tokio::select! {
@@ -80,6 +79,14 @@ impl House {
         }
         (options.banner)(&self.engine, options.listen);
         self.start_loops().await?;
+        self.supervise("activation", {
+            let (engine, turn, stop) = (Arc::clone(&self.engine), Arc::clone(&reloading.turn), self.stop.clone());
+            move || stay_active(Arc::clone(&engine), Arc::clone(&turn), stop.clone())
+        });
+        self.supervise("reload", {
+            let (engine, stop) = (Arc::clone(&self.engine), self.stop.clone());
+            move || reload(Arc::clone(&engine), reloading.clone(), stop.clone())
+        });
         self.first_turn().await;
         self.engine.status.change(|condition| condition.ready = true);
         self.start_observer();
@@ -112,7 +119,7 @@ impl House {
                 warn!(component = "scheduler", runs = freed.len(), "freed runs that the last process left running");
             }
         }
-        activate(engine).await?;
+        activate(engine, &engine.table()).await?;
         self.refuse_foreign_jobs().await?;
         self.supervise("lease", {
             let (engine, end) = (Arc::clone(engine), self.end.clone());
@@ -151,7 +158,6 @@ impl House {
         self.supervise_in(&self.starters, "runner", start(|engine, stop| Box::pin(loops::run(engine, stop))));
         self.supervise("rescue", start(|engine, stop| Box::pin(loops::rescue(engine, stop))));
         self.supervise("clock", start(|engine, stop| Box::pin(loops::watch_clock(engine, stop))));
-        self.supervise("activation", start(|engine, stop| Box::pin(stay_active(engine, stop))));
         self.start_chores().await
     }
 

@@ -8,12 +8,16 @@ mod signals;
 mod volume;
 mod opening;
 mod house;
-mod activation;
+mod table;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
-use tokio::time;
+use tokio::{sync::Notify, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -38,10 +42,12 @@ pub use crate::http::ListenError;
 pub use once::once_elsewhere;
 pub use options::database;
 pub use prepare::refused_statements;
+pub use table::Reader;
 
 use house::House;
 use opening::{app_database, handlers_runtime, open};
 use signals::Signals;
+use table::Reloading;
 
 /// Open answers may end for this long after the rest has stopped.
 const CLOSING_TIME: Duration = Duration::from_secs(1);
@@ -61,6 +67,8 @@ pub struct Options {
     pub tools: Tools,
     /// The commit this binary was built from, or empty.
     pub revision: &'static str,
+    /// Where a reload reads the new table.
+    pub reader: Arc<Reader>,
     /// Given what is known once the database is open, and where it listens; prints it.
     pub banner: Box<dyn Fn(&Engine, Option<SocketAddr>) + Send + Sync>,
 }
@@ -93,8 +101,12 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
     let observer = Arc::new(Observer::new(Arc::new(ArcSwap::from_pointee(snapshot))));
     let jobs: Vec<_> = options.table.jobs.values().map(|entry| Arc::clone(&entry.job)).collect();
     let metrics = Arc::new(Metrics::new(&jobs, &options.settings.version, options.revision));
+    let (bell, store) = (Arc::new(Notify::new()), Arc::new(OnceLock::new()));
+    let jobs = Arc::new(ArcSwap::from_pointee(jobs));
     let state = HttpState {
-        jobs: Arc::new(jobs),
+        jobs: Arc::clone(&jobs),
+        store: Arc::clone(&store),
+        bell: Arc::clone(&bell),
         snapshot: observer.reader(),
         metrics: Arc::clone(&metrics),
         clock: clock.clone(),
@@ -106,10 +118,12 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
         opened = open(&options.database) => opened?,
         () = signals.first.cancelled() => return Ok(Goodbye::Drained),
     };
+    let store = store.get_or_init(|| opened.store.clone());
     let handlers = handlers_runtime()?;
     let parts = Parts {
         database: app_database(&opened.store),
-        store: opened.store.clone(),
+        store: store.clone(),
+        bell,
         clock,
         table: Arc::clone(&options.table),
         metrics,
@@ -118,9 +132,15 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
         tools: options.tools.clone(),
     };
     let (engine, finished) = Engine::new(parts, replica);
+    let reloading = Reloading {
+        reader: Arc::clone(&options.reader),
+        hangup: Arc::clone(&signals.hangup),
+        jobs,
+        turn: Arc::default(),
+    };
     let house = House::new(engine, observer, finished);
     let goodbye = tokio::select! {
-        goodbye = house.live(&options, &signals) => goodbye,
+        goodbye = house.live(&options, &signals, reloading) => goodbye,
         () = signals.second.cancelled() => Ok(Goodbye::Forced),
     };
     web.close().await;

@@ -19,8 +19,8 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Asks for a run and waits for its end while this process works on it; without a job, waits for ever.
 pub async fn here(engine: &Engine, job: Option<&JobName>) -> Result<Outcome, StoreError> {
-    let Some(job) = job.and_then(|name| engine.table.job(name)) else { return future::pending().await };
-    let run = ask(&engine.store, job, engine.clock.now()).await?;
+    let Some(job) = job.and_then(|name| engine.table().job(name).cloned()) else { return future::pending().await };
+    let run = ask(&engine.store, &job, engine.clock.now()).await?;
     engine.wake.runner.notify_one();
     wait(&engine.store, run).await
 }

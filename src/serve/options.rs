@@ -1,24 +1,24 @@
 //! From settings to everything the house is made of.
 
-use std::{fs, sync::Arc};
+use std::{fs, num::NonZero, sync::Arc, thread};
 
 use crate::{
     config::Config,
     engine::{Scope, Settings},
     handlers::Tools,
-    http::Access,
+    http::{Access, Tokens},
     job_table::JobTable,
     store::DatabaseConfig,
 };
 
-use super::{Options, banner, volume};
+use super::{Options, Reader, banner, volume};
 
 /// The kernel's name for this machine; in a container, the container's.
 const HOST_FILE: &str = "/proc/sys/kernel/hostname";
 
 impl Options {
     /// A process that works on this part of the table.
-    pub fn new(config: &Config, table: Arc<JobTable>, scope: Scope) -> Self {
+    pub fn new(config: &Config, table: Arc<JobTable>, scope: Scope, reader: Reader) -> Self {
         let mut tools = Tools::new(table.targets.clone());
         tools.create_team_tables = config.create_team_tables;
         let database = database(config);
@@ -30,6 +30,7 @@ impl Options {
                 scope,
                 scheduled_slots: config.scheduled,
                 queue_slots: config.concurrency,
+                command_slots: 2 * thread::available_parallelism().map_or(1, NonZero::get),
                 shutdown_grace: config.shutdown_grace,
                 host: fs::read_to_string(HOST_FILE).map(|name| name.trim().to_owned()).unwrap_or_default(),
                 version: env!("CARGO_PKG_VERSION").into(),
@@ -37,6 +38,7 @@ impl Options {
             lasting,
             listen: Some(config.listen),
             once: None,
+            reader: Arc::new(reader),
             access: Arc::new(access(config)),
             tools,
             revision: option_env!("WORKERS_REVISION").unwrap_or_default(),
@@ -59,8 +61,7 @@ pub fn database(config: &Config) -> DatabaseConfig {
     }
 }
 
-/// Whoever may do everything may also read.
 fn access(config: &Config) -> Access {
-    let tokens: Vec<String> = config.tokens.iter().chain(&config.read_tokens).cloned().collect();
-    Access::new(config.listen.ip().is_loopback(), config.metrics_public, &tokens)
+    let tokens = Tokens { operate: &config.tokens, read: &config.read_tokens };
+    Access::new(config.listen, config.metrics_public, tokens)
 }

@@ -1,7 +1,12 @@
-//! SIGTERM and SIGINT.
+//! SIGTERM and SIGINT end the process, SIGHUP reloads the job table.
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use std::sync::Arc;
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+};
 use tokio_util::sync::CancellationToken;
 
 /// SIGTERM and SIGINT: the first drains, the second ends at once. Works as PID 1, where neither has a default.
@@ -9,14 +14,24 @@ use tokio_util::sync::CancellationToken;
 pub struct Signals {
     pub first: CancellationToken,
     pub second: CancellationToken,
+    /// Rings at each SIGHUP; one that comes before anybody listens is kept.
+    pub hangup: Arc<Notify>,
 }
 
 impl Signals {
-    /// From here on neither signal ends the process by itself.
+    /// From here on none of these signals ends the process by itself.
     pub fn listen() -> anyhow::Result<Self> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-        let signals = Self { first: CancellationToken::new(), second: CancellationToken::new() };
+        let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+        let signals =
+            Self { first: CancellationToken::new(), second: CancellationToken::new(), hangup: Arc::new(Notify::new()) };
+        let bell = Arc::clone(&signals.hangup);
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                bell.notify_one();
+            }
+        });
         let heard = signals.clone();
         tokio::spawn(async move {
             for token in [heard.first, heard.second] {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::{
     Result, Store,
@@ -17,6 +18,7 @@ use crate::domain::{
 
 statements! {
     ONE = Sql::both("select {run_columns} from {runs} where id = $1");
+    UNFINISHED = Sql::both("select id from {runs} where id {in($1)} and state <> 'finished'");
     FILTERED = Sql::both(
         "select {run_columns} from {runs}
         where ({text($1)} is null or job = $1) and ({text($2)} is null or state = $2)
@@ -46,11 +48,20 @@ impl Store {
         .await
     }
 
+    /// Which of these runs have not finished: the others have, or are gone. One round trip, asked again and again.
+    pub async fn unfinished_among(&self, ids: Vec<Uuid>) -> Result<Vec<Uuid>> {
+        self.glance(move |session| Box::pin(unfinished(session, ids.clone()))).await
+    }
+
     /// Runs, the newest first.
     pub async fn runs(&self, filter: &RunFilter) -> Result<Vec<Run>> {
         let filter = Arc::new(filter.clone());
         self.read(move |session| Box::pin(filtered(session, Arc::clone(&filter)))).await
     }
+}
+
+async fn unfinished(session: &mut Session<'_>, ids: Vec<Uuid>) -> Result<Vec<Uuid>> {
+    session.rows(&UNFINISHED, params![ids]).await?.iter().map(|row| row.columns().uuid()).collect()
 }
 
 async fn filtered(session: &mut Session<'_>, filter: Arc<RunFilter>) -> Result<Vec<Run>> {

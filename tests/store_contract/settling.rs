@@ -55,6 +55,24 @@ both! {
         assert_eq!((run.state, run.attempt, run.reason), (State::Due, 0, Some(Reason::Interrupted)));
     }
 
+    async fn what_a_run_goes_on_from_stays_and_so_does_its_first_start(house: House) {
+        let mut house = house;
+        let (lease, run) = claimed(&mut house).await;
+        let resume = Some(json!({ "location": "/jobs/7" }));
+        let next = Next::Again { at: at(4), reason: Some(Reason::Accepted) };
+        let accepted = Settlement { next, attempt_spent: false, resume: resume.clone(), error: None, ..again(4) };
+
+        house.settle(lease, accepted, 4).await;
+        let first_look = house.claim_one(7).await;
+        house.settle(first_look.0, again(8), 8).await;
+        let second_look = house.claim_one(10).await;
+
+        for (look, attempt) in [(first_look.1, 1), (second_look.1, 2)] {
+            assert_eq!((look.resume, look.attempt), (resume.clone(), attempt));
+            assert_eq!((look.started_at, look.lag_ms), (run.started_at, run.lag_ms));
+        }
+    }
+
     async fn only_the_newest_errors_are_kept(house: House) {
         let mut house = house;
         let (mut lease, run) = claimed(&mut house).await;

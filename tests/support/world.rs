@@ -207,6 +207,7 @@ impl House {
             scope,
             scheduled_slots: 64,
             queue_slots: 4,
+            command_slots: 4,
             shutdown_grace: std::time::Duration::from_secs(8),
             host: "world".into(),
             version: "0.0.0".into(),
@@ -219,6 +220,7 @@ impl House {
             settings,
             handlers: tokio::runtime::Handle::current(),
             tools: Tools::new(table.targets.clone()),
+            bell: Arc::new(tokio::sync::Notify::new()),
             database: AppDatabase { begin: Arc::new(|| panic!("attempts are not executed in the World")) },
         };
         let (engine, _) = Engine::new(parts, ReplicaId(Uuid::now_v7()));
@@ -278,7 +280,7 @@ impl House {
     /// What the renewal does in the daemon: brings cancel flags home. Asked only where a job may be replaced.
     async fn cancel(&mut self, now: DateTime<Utc>) {
         let replaces = |entry: &emponto::job_table::Entry| entry.job.policy.overlap == Overlap::Replace;
-        if self.in_flight.is_empty() || !self.engine.table.jobs.values().any(replaces) {
+        if self.in_flight.is_empty() || !self.engine.table().jobs.values().any(replaces) {
             return;
         }
         let until = now + TimeDelta::days(365);
@@ -318,7 +320,7 @@ impl House {
     }
 
     fn judge(&self, claimed: Claimed, ended: Ended, now: DateTime<Utc>) -> Finished {
-        let job = self.engine.table.job(&claimed.run.job).expect("only jobs of the table are claimed");
+        let job = claimed.desk.entry(&claimed.run.job).job;
         let settlement = settle(&claimed.run, &job.policy, ended, now);
         Finished { lease: claimed.lease, settlement, run: Arc::new(claimed.run) }
     }

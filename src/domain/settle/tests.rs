@@ -227,3 +227,29 @@ fn a_run_that_was_stopped_before_its_handler_began_goes_round_again_whatever_its
         assert!(!settled.attempt_spent);
     }
 }
+
+#[test]
+fn accepted_work_waits_without_spending_an_attempt_or_leaving_an_error() {
+    let run = run(1, 0);
+    let resume = json!({ "location": "/jobs/7" });
+
+    let pending = Failure::pending(Duration::from_secs(5), resume.clone());
+    let settlement = settle(&run, &policy(Delivery::AtLeastOnce), Ended::Answered(Err(pending)), now());
+
+    assert_eq!(settlement.next, Next::Again { at: now() + TimeDelta::seconds(5), reason: Some(Reason::Accepted) });
+    assert_eq!((settlement.attempt_spent, settlement.error, settlement.resume), (false, None, Some(resume)));
+}
+
+#[test]
+fn at_most_once_may_go_on_from_where_the_work_was_accepted() {
+    let policy = policy(Delivery::AtMostOnce);
+    let accepted = Run { resume: Some(json!({ "location": "/jobs/7" })), ..run(1, 0) };
+
+    for ended in [Ended::TimedOut, Ended::Interrupted, Ended::Answered(Err(Failure::retry("reset")))] {
+        let doubtful = settle(&run(1, 0), &policy, ended.clone(), now());
+        let safe = settle(&accepted, &policy, ended, now());
+
+        assert!(matches!(doubtful.next, Next::Finish { outcome: Outcome::Unknown, .. }), "{doubtful:?}");
+        assert!(matches!(safe.next, Next::Again { .. }), "{safe:?}");
+    }
+}

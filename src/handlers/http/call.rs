@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{
     CONNECT_TIMEOUT, Settings,
+    reach::Network,
     target::{DEFAULT_TARGET, Target, web_url},
 };
 use crate::handlers::{Context, Targets};
@@ -35,6 +36,7 @@ pub(super) struct Call {
     pub url: Url,
     pub headers: HeaderMap,
     pub body: Option<Value>,
+    pub network: Network,
     pub connect_timeout: Duration,
     /// `None` = the attempt's own limit is the only one.
     pub timeout: Option<Duration>,
@@ -52,12 +54,15 @@ impl Call {
         headers.extend(headers_of_run(ctx));
         let timeout = settings.timeout.or(target.and_then(|target| target.timeout));
         let connect_timeout = settings.connect_timeout.or(target.and_then(|target| target.connect_timeout));
+        let connect_timeout = connect_timeout.unwrap_or(CONNECT_TIMEOUT).0;
         Ok(Self {
             body: body(settings, &method, ctx.payload()),
             method,
             url,
             headers,
-            connect_timeout: connect_timeout.unwrap_or(CONNECT_TIMEOUT).0,
+            network: target.map(|target| target.network).unwrap_or_default(),
+            // The connector gives up first: it knows that nothing was sent, and whoever ends the whole call does not.
+            connect_timeout: timeout.map_or(connect_timeout, |length| connect_timeout.min(length.0 - length.0 / 10)),
             timeout: timeout.map(|length| length.0),
         })
     }

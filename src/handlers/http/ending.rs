@@ -81,6 +81,9 @@ fn by_content(settings: &Settings, answer: &Answer, report: Report) -> Result<Re
     if must_read && matches!(answer.content, Content::Cut { .. }) {
         return Err(Failure::permanent(format!("answered more than {MAX_ANSWER_BYTES} bytes, too many to be judged")));
     }
+    if settings.judge == Judge::Content || settings.expect.json.is_some() {
+        readable(&answer.content)?;
+    }
     if let Some(expected) = &settings.expect.json {
         let difference = match fields {
             Some(fields) => difference(expected, fields),
@@ -105,7 +108,23 @@ fn by_content(settings: &Settings, answer: &Answer, report: Report) -> Result<Re
 }
 
 fn note(content: &Content) -> Option<String> {
-    matches!(content, Content::Cut { .. }).then(|| format!("the answer was cut at {MAX_ANSWER_BYTES} bytes"))
+    match content {
+        Content::Cut { .. } => Some(format!("the answer was cut at {MAX_ANSWER_BYTES} bytes")),
+        Content::Encoded(coding) => Some(format!("the answer is packed as {coding:?} and was not read")),
+        _ => None,
+    }
+}
+
+/// An answer that cannot be read is not called a success.
+fn readable(content: &Content) -> Result<(), Failure> {
+    match content {
+        Content::Broken(_) => Err(Failure::retry("answered with JSON that cannot be read, so it cannot be judged")),
+        // The next answer would come packed as well.
+        Content::Encoded(coding) => Err(Failure::permanent(format!(
+            "answered with content packed as {coding:?}, which was not asked for and cannot be judged"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The words of an answer that explain its status; pages of HTML explain nothing.

@@ -6,6 +6,7 @@ mod ending;
 mod exchange;
 mod expect;
 mod judge;
+mod reach;
 mod retry_after;
 mod target;
 
@@ -18,11 +19,13 @@ use serde_json::Value;
 
 pub use client::HttpClients;
 pub use expect::{Expect, Statuses};
+pub use reach::Network;
 pub use target::{DEFAULT_TARGET, Target};
 
 use super::{Context, Done, Ending, Handler, NotSupportedYet, Scope};
 use crate::domain::{duration::Length, run::Failure};
 use call::{Address, Call, checked_headers};
+use reach::within_reach;
 
 /// Longest wait for a connection, name look-up and TLS included, unless told otherwise.
 const CONNECT_TIMEOUT: Length = Length(Duration::from_secs(5));
@@ -100,7 +103,12 @@ impl Settings {
 
 impl Handler for Settings {
     fn check(&mut self, scope: &Scope<'_>) -> Vec<String> {
-        let mut errors: Vec<String> = Address::find(self, scope.targets).err().into_iter().collect();
+        let found = Address::find(self, scope.targets).and_then(|address| match address.target {
+            // What its base URL may reach was told when the target was checked.
+            Some(_) => Ok(()),
+            None => within_reach(&address.url, Network::default()),
+        });
+        let mut errors: Vec<String> = found.err().into_iter().collect();
         errors.extend(checked_headers(&self.headers).err().unwrap_or_default());
         if self.get.is_some() && self.json.is_some() {
             errors.push("get takes no json".into());
@@ -113,7 +121,7 @@ impl Handler for Settings {
 
     async fn run(&self, ctx: Context) -> Ending {
         let call = Call::new(self, &ctx).map_err(|error| Failure::permanent(error).before_effect())?;
-        let client = ctx.tools.http.client(call.connect_timeout);
+        let client = ctx.tools.http.client(call.connect_timeout, call.network);
         let client = client.map_err(|error| Failure::retry(format!("no http client: {error}")).before_effect())?;
         // Cancellation is not looked at: an answer that comes before the attempt is aborted saves the work from being
         // in doubt, and the other side goes on working anyway.

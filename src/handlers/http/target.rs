@@ -6,7 +6,10 @@ use reqwest::Url;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::call::checked_headers;
+use super::{
+    call::checked_headers,
+    reach::{Network, within_reach},
+};
 use crate::{domain::duration::Length, handlers::NotSupportedYet};
 
 /// The target of a job that names none.
@@ -33,9 +36,9 @@ pub struct Target {
     #[serde(skip_serializing)]
     #[schemars(skip)]
     breaker: NotSupportedYet,
-    #[serde(skip_serializing)]
-    #[schemars(skip)]
-    network: NotSupportedYet,
+    /// `public` refuses loopback, private and all other addresses that are not of the internet; `any` reaches them.
+    /// Cloud metadata and link-local addresses are refused in both.
+    pub network: Network,
 }
 
 impl Target {
@@ -46,7 +49,8 @@ impl Target {
 
     /// What is wrong with the settings, one message per mistake. The messages do not name the target.
     pub fn check(&self) -> Vec<String> {
-        let mut errors: Vec<String> = self.url("").err().into_iter().collect();
+        let mut errors: Vec<String> =
+            self.url("").and_then(|url| within_reach(&url, self.network)).err().into_iter().collect();
         errors.extend(checked_headers(&self.headers).err().unwrap_or_default());
         errors
     }

@@ -36,6 +36,8 @@ statements! {
         "select 1"
     );
     ACTIVE = Sql::both("select table_hash, revision from {job_configs} where active");
+    /// Whoever asks works by this table from now on, active or not.
+    WORKS_BY = Sql::both("update {replicas} set table_hash = $2 where id = $1");
     SEEN = Sql::both("select 1 from {job_configs} where table_hash = $1");
     HELD = Sql::both(
         "select 1 from {replicas}
@@ -130,6 +132,7 @@ impl Store {
 
 async fn activate_within(session: &mut Session<'_>, request: Arc<ActivateRequest>) -> Result<Activation> {
     session.rows(&LOCK, params![]).await?;
+    session.execute(&WORKS_BY, params![request.replica, request.table_hash.as_str()]).await?;
     let active = active(session).await?;
     let same = active.as_ref().is_some_and(|active| active.table_hash == request.table_hash);
     if let Some(active) = active.filter(|_| !request.force)

@@ -122,8 +122,9 @@ macro_rules! claim {
                 ) p
             )
             update {runs}
-            set state = 'running', attempt = attempt + 1, replica = $7, lease = $8, started_at = $6, reason = null,
-                lag_ms = case when attempt = 0 then {ms($6, due_at)} else lag_ms end, progress = null,
+            set state = 'running', attempt = attempt + 1, replica = $7, lease = $8, reason = null,
+                started_at = case when resume is null then {instant($6)} else coalesce(started_at, {instant($6)}) end,
+                lag_ms = case when attempt = 0 and resume is null then {ms($6, due_at)} else lag_ms end, progress = null,
                 progress_note = null
             where id = any(array(select picked_id from picked))
             returning {run_columns}"
@@ -158,8 +159,9 @@ statements! {
     );
     TAKE = Sql::sqlite(
         "update {runs}
-        set state = 'running', attempt = attempt + 1, replica = $2, lease = $3, started_at = $4, reason = null,
-            lag_ms = case when attempt = 0 then {ms($4, due_at)} else lag_ms end, progress = null,
+        set state = 'running', attempt = attempt + 1, replica = $2, lease = $3, reason = null,
+            started_at = case when resume is null then {instant($4)} else coalesce(started_at, {instant($4)}) end,
+            lag_ms = case when attempt = 0 and resume is null then {ms($4, due_at)} else lag_ms end, progress = null,
             progress_note = null
         where id {in($1)}
         returning {run_columns}"

@@ -33,7 +33,8 @@ statements! {
     );
     GIVE_BACK = Sql::bulk(
         &[("id", Of::Uuid), ("lease", Of::Uuid)],
-        "update {runs} set state = 'due', attempt = attempt - 1, replica = null, lease = null, started_at = null
+        "update {runs} set state = 'due', attempt = attempt - 1, replica = null, lease = null,
+            started_at = case when resume is null then null else started_at end
         from {given}
         where id = given_id and lease = given_lease and {still_running(state)}
         returning id"

@@ -35,7 +35,7 @@ statements! {
     /// By the absence of a living holder, not by a list of the dead: a claim that was on its way when its replica
     /// died is found the next time.
     ORPHANS = Sql::both(
-        "select r.id, r.job, r.lease, r.replica, r.crashes, r.at_most_once, r.cancel_requested_at is not null
+        "select r.id, r.job, r.lease, r.replica, r.crashes, r.at_most_once and r.resume is null, r.cancel_requested_at is not null
         from {runs} r
         where r.state = 'running' and r.replica <> $1
         and not exists (select 1 from {replicas} p where p.id = r.replica and p.state = 'live')
@@ -43,7 +43,7 @@ statements! {
         {for_update_of(r)}"
     );
     RUNNING = Sql::both(
-        "select id, job, lease, replica, crashes, at_most_once, cancel_requested_at is not null
+        "select id, job, lease, replica, crashes, at_most_once and resume is null, cancel_requested_at is not null
         from {runs}
         where state = 'running'
         order by id
@@ -127,6 +127,7 @@ struct Doomed {
     lease: Uuid,
     replica: Uuid,
     crashes: i32,
+    /// Promised at most once, and without a `resume` to go on from.
     at_most_once: bool,
     cancel_requested: bool,
 }

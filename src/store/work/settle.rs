@@ -41,7 +41,7 @@ macro_rules! settle {
                 replica = case when given_outcome is null then null else replica end,
                 duration_ms = {ms($17, started_at)}, items = given_items, items_failed = given_items_failed,
                 items_left = given_items_left, response_code = given_response_code, result = given_result,
-                error = given_error, resume = given_resume,
+                error = given_error, resume = coalesce(given_resume, resume),
                 errors = case when given_noted then {noted(errors, attempt, $18, given_error)} else errors end
             from ", $from, "
             where id = given_id and lease = given_lease and {still_running(state)}

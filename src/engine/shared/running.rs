@@ -15,6 +15,7 @@ use crate::{
         run::{Fence, Lease, Reason, ReplicaId, Run, RunId},
         settle::Ended,
     },
+    engine::desk::Desk,
     store::{Held, Lane},
 };
 
@@ -35,6 +36,8 @@ struct Inner {
 pub struct Claimed {
     pub lease: Lease,
     pub run: Run,
+    /// The table it was claimed by; a reload does not change it any more.
+    pub desk: Arc<Desk>,
     pub live: Arc<Live>,
 }
 
@@ -42,6 +45,8 @@ pub struct Claimed {
 pub struct Live {
     pub job: JobName,
     pub lane: Lane,
+    /// A process of its own.
+    pub command: bool,
     /// Lost its process before: runs as the only suspect of its replica.
     pub suspect: bool,
     pub stop: CancellationToken,
@@ -106,14 +111,17 @@ impl Running {
         self.inner().claiming.remove(&fence);
     }
 
-    /// Takes the answer of a claim in: its runs are known from here on, and its fence is no longer in the air.
-    pub fn enter(&self, claimed: Vec<(Lease, Run)>, fence: Fence, lane: Lane) -> Vec<Claimed> {
+    /// Takes the answer of a claim in: its runs are known from here on, and its fence is no longer in the air. `desk` is
+    /// the one that was claimed by.
+    pub fn enter(&self, claimed: Vec<(Lease, Run)>, fence: Fence, desk: &Arc<Desk>) -> Vec<Claimed> {
         let mut inner = self.inner();
         inner.claiming.remove(&fence);
         let enter = |(lease, run): (Lease, Run)| {
+            let job = desk.entry(&run.job).job;
             let live = Arc::new(Live {
                 job: run.job.clone(),
-                lane,
+                lane: if job.schedule.is_some() { Lane::Scheduled } else { Lane::Queue },
+                command: job.is_command(),
                 suspect: 0 < run.crashes,
                 stop: CancellationToken::new(),
                 state: Mutex::default(),
@@ -123,7 +131,7 @@ impl Running {
                 live.stop(Ended::Interrupted);
             }
             inner.attempts.insert((run.id, fence), Arc::clone(&live));
-            Claimed { lease, run, live }
+            Claimed { lease, run, desk: Arc::clone(desk), live }
         };
         claimed.into_iter().map(enter).collect()
     }
@@ -134,6 +142,11 @@ impl Running {
 
     pub fn count(&self, lane: Lane) -> usize {
         self.inner().attempts.values().filter(|live| live.lane == lane).count()
+    }
+
+    /// Commands that run now.
+    pub fn commands(&self) -> usize {
+        self.inner().attempts.values().filter(|live| live.command).count()
     }
 
     pub fn is_empty(&self) -> bool {
