@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use emponto::{
-    domain::job::{Backoff, CatchUp, Delivery, Gate, Job, JobName, Keep, Overlap, Retry},
+    domain::job::{Backoff, CatchUp, Delivery, ExpectItems, Gate, Job, JobName, Keep, Overlap, Retry},
     job_table::{Code, Environment, JobTable, MAX_FILE_BYTES, MAX_JOBS, Problem, TeamDefaults, parse, problem, schema},
 };
 
