@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 
 use super::Engine;
 use crate::{
-    domain::health::{Database, FailedReload, Planner, Slots, Snapshot},
+    domain::health::{Database, Planner, Slots, Snapshot},
     store::{Depth, Figures, Lane, Result},
 };
 
@@ -110,8 +110,7 @@ fn remember(next: &mut Snapshot, engine: &Engine) {
         migrated: condition.migrated,
         clock_skew_ms: Some(engine.clock.skew().num_milliseconds()),
     };
-    next.reload =
-        condition.reload_failure.map(|failure| FailedReload { since: failure.since, problem: failure.report });
+    next.reload = condition.reload;
     next.slots = slots(engine);
     let (running, now) = (engine.running.by_job(), engine.clock.now());
     for (name, stats) in &mut next.jobs {

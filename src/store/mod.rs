@@ -22,7 +22,7 @@ pub use dialect::Kind;
 pub use ledger::{ActivateRequest, Activation, Audit, AuditWindow, PlanRequest, Rewound};
 pub use reads::RunFilter;
 pub use snapshot::{Depth, Figures};
-pub use work::{Enqueued, Freed, NewRun};
+pub use work::{Cancelled, Enqueued, Freed, NewRun, Pruning, Retried, Retrying, Unfinished};
 
 use crate::domain::{
     job::{Job, JobName},
@@ -214,6 +214,15 @@ pub struct JobRow {
     pub paused_until: Option<DateTime<Utc>>,
     pub paused_reason: Option<String>,
     pub retired_at: Option<DateTime<Utc>>,
+    /// The newest instant whose row was removed by age; rows up to here may be gone.
+    pub pruned_until: Option<DateTime<Utc>>,
     /// Stored counters of the audit.
     pub audit: Account,
+}
+
+impl JobRow {
+    /// A person paused it, and the pause has not ended.
+    pub fn is_paused(&self, now: DateTime<Utc>) -> bool {
+        self.paused_at.is_some() && self.paused_until.is_none_or(|until| now < until)
+    }
 }
