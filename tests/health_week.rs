@@ -5,7 +5,7 @@ mod health_week {
     pub mod sim;
 }
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use emponto::domain::{
@@ -113,9 +113,45 @@ const SILENCES: &[(&str, Kind, &str, &str)] = &[
     ("queued", Kind::Unclaimed, "03-11 01:00", "03-11 04:00"),
 ];
 
-/// Every stretch of silence that is reported, by the first and the last minute of it.
+/// Every stretch of silence that is reported, in UTC, by its first and its last minute. Each begins in the minute after
+/// the missed instant + time-out + 60 s and ends with the next success: nobody was there from 23:30 to 01:10.
 const REPORTED: &str = "\
+fila_worker stale 03-05 10:07 .. 03-05 10:20
+gated stale 03-05 12:07 .. 03-05 13:00
+handoff stale 03-05 14:32 .. 03-05 15:00
+skipper stale 03-05 18:07 .. 03-05 19:00
+decay stale 03-06 03:07 .. 03-06 04:00
+business stale 03-06 21:07 .. 03-06 23:29
+briefing stale 03-07 01:10 .. 03-07 01:10
+business stale 03-07 01:10 .. 03-09 13:00
+decay stale 03-07 01:10 .. 03-07 01:10
+fila_worker stale 03-07 01:10 .. 03-07 01:10
+flaky stale 03-07 01:10 .. 03-07 01:10
+grupos stale 03-07 01:10 .. 03-07 01:10
+handoff stale 03-07 01:10 .. 03-07 01:10
+queued stale 03-07 01:10 .. 03-07 01:34
+shifts stale 03-07 01:10 .. 03-07 01:10
+skipper stale 03-07 01:10 .. 03-07 01:10
+weekend stale 03-07 23:07 .. 03-08 12:00
+nightly stale 03-08 07:07 .. 03-08 08:00
+held stale 03-08 15:07 .. 03-08 17:00
+weekly never_ran 03-09 10:07 .. 03-09 10:29
+weekly stale 03-09 10:30 .. 03-09 10:30
+retomada stale 03-09 12:07 .. 03-10 12:00
+novo never_ran 03-09 16:07 .. 03-11 16:59
+poller stale 03-10 03:07 .. 03-10 06:40
+patient stale 03-10 11:51 .. 03-10 13:30
+queued stale 03-11 02:12 .. 03-11 04:24
+novo stale 03-11 17:00 .. 03-11 17:00
 ";
+
+fn with_handlers(table: &str) -> String {
+    let line = |line: &str| match line.starts_with("[jobs.") {
+        true => format!("{line}\nrun.http = {{ post = \"http://app/\" }}\n"),
+        false => format!("{line}\n"),
+    };
+    table.lines().map(line).collect()
+}
 
 fn utc(text: &str) -> DateTime<Utc> {
     format!("2026-{}:00Z", text.replace(' ', "T")).parse().expect("month, day and time")
@@ -176,8 +212,11 @@ struct Oracle {
 impl Oracle {
     fn new(job: &Job) -> Self {
         let schedule = job.schedule.as_ref().expect("no queues here");
-        let own = SILENCES.iter().filter(|(name, ..)| *name == job.name.as_str()).map(|(.., from, until)| (*from, *until));
-        let windows: Vec<_> = own.chain([DOWN]).collect();
+        let own =
+            SILENCES.iter().filter(|(name, ..)| *name == job.name.as_str()).map(|(.., from, until)| (*from, *until));
+        // What an application works on goes on without us.
+        let down = Some(DOWN).filter(|_| job.name.as_str() != "poller");
+        let windows: Vec<_> = own.chain(down).collect();
         let is_wrong = |at: &DateTime<Utc>| windows.iter().any(|window| within(*at, *window));
         let timeout = TimeDelta::from_std(job.policy.timeout).unwrap();
         Self {
@@ -203,14 +242,14 @@ impl Oracle {
 
 #[test]
 fn a_week_with_nights_weekends_and_a_clock_change_has_no_false_silence_and_misses_none() {
-    let all = jobs(&TABLE.replace("\n[jobs.", "\nrun.http = { post = \"http://app/\" }\n[jobs.").replacen("run.http = { post = \"http://app/\" }\n", "", 1));
+    let all = jobs(&with_handlers(TABLE));
     let mut sim = Sim::new(utc(START));
     let add = |sim: &mut Sim, job: &Arc<Job>| {
         let name: &'static str = job.name.as_str().to_owned().leak();
         sim.add(Arc::clone(job), script(name));
     };
     all.iter().filter(|job| job.name.as_str() != NEW.0).for_each(|job| add(&mut sim, job));
-    let oracles: Vec<_> = all.iter().map(|job| Oracle::new(job)).collect();
+    let oracles: BTreeMap<_, _> = all.iter().map(|job| (job.name.clone(), Oracle::new(job))).collect();
     let mut stretches = Stretches::default();
     let mut now = utc(START);
 
@@ -228,10 +267,10 @@ fn a_week_with_nights_weekends_and_a_clock_change_has_no_false_silence_and_misse
             sim.look();
             let health = assess(&sim.jobs(), &sim.snapshot, now);
             let jobs = JobsHealth::new(&sim.jobs(), &sim.snapshot, &health);
-            for (worker, oracle) in sim.workers.iter().zip(&oracles) {
+            for worker in &sim.workers {
                 let name = worker.job.name.as_str();
-                let (said, true_) = (status_of(&health, name), oracle.is_silent(worker, now));
-                assert_eq!(is_silence(said), true_, "{name} at {now}: {said}");
+                let (said, is_silent) = (status_of(&health, name), oracles[&worker.job.name].is_silent(worker, now));
+                assert_eq!(is_silence(said), is_silent, "{name} at {now}: {said}");
                 stretches.note(name, said, now);
             }
             assert_agreement(&sim, &health, &jobs);
@@ -242,7 +281,7 @@ fn a_week_with_nights_weekends_and_a_clock_change_has_no_false_silence_and_misse
     assert_eq!(stretches.text(), REPORTED, "\n{}", stretches.text());
     // The week was a busy one.
     assert!(20_000 < sim.worker("fila_worker").count(Outcome::Success));
-    assert_eq!(sim.worker("poller").count(Outcome::Success), 0);
+    assert!(200 < sim.worker("poller").count(Outcome::Success));
 }
 
 fn status_of(health: &Health, name: &str) -> JobStatus {
