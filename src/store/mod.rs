@@ -21,7 +21,7 @@ pub use connect::{AppConnection, DaemonLock, Described, Migrated, MigrationStatu
 pub use dialect::Kind;
 pub use ledger::{ActivateRequest, Activation, Audit, AuditWindow, PlanRequest, Rewound};
 pub use reads::RunFilter;
-pub use snapshot::Figures;
+pub use snapshot::{Depth, Figures};
 pub use work::{Cancelled, Enqueued, Freed, NewRun, Pruning, Retried, Retrying, Unfinished};
 
 use crate::domain::{
@@ -43,7 +43,7 @@ struct Inner {
 
 /// Every statement of ours, file by file; a test prepares each of them on both databases.
 fn statements() -> impl Iterator<Item = &'static dialect::Sql> {
-    let own: &[&[dialect::Sql]] = &[reads::STATEMENTS, snapshot::STATEMENTS];
+    let own: &[&[dialect::Sql]] = &[reads::STATEMENTS, snapshot::STATEMENTS, snapshot::DAY_STATEMENTS];
     own.iter().chain(ledger::STATEMENTS).chain(work::STATEMENTS).copied().flatten()
 }
 

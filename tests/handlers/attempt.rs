@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use emponto::{
     domain::{
-        job::{About, Backoff, CatchUp, Delivery, Job, JobName, Keep, Overlap, Policy, Retry},
+        job::{About, Backoff, CatchUp, Delivery, ExpectItems, Job, JobName, Keep, Overlap, Policy, Retry},
         run::{Failure, Report, Run, RunId, State, Trigger},
         schedule::Zone,
     },
@@ -38,7 +38,7 @@ pub fn work(name: &str, settings: Value) -> Work {
 pub fn checked(name: &str, settings: Value, targets: &Targets) -> Result<Work, Vec<String>> {
     let mut work = Work::parse(name, settings).map_err(|error| vec![error.to_string()])?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/handlers");
-    let errors = work.check(&Scope { targets, folder: &folder });
+    let errors = work.check(&Scope { targets, folder: &folder, variables: &std::env::vars().collect() });
     if errors.is_empty() { Ok(work) } else { Err(errors) }
 }
 
@@ -230,6 +230,7 @@ pub fn job() -> Job {
             delivery: Delivery::AtLeastOnce,
             critical: false,
             stale_after: None,
+            expect_items: ExpectItems::Any,
             priority: 0,
             concurrency: None,
             keep: Keep { done: Duration::from_secs(60), failed: Duration::from_secs(60) },
