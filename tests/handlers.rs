@@ -12,6 +12,16 @@ mod documents;
 mod gate;
 #[path = "handlers/http.rs"]
 mod http;
+#[path = "handlers/http_answers.rs"]
+mod http_answers;
+#[path = "handlers/http_poll.rs"]
+mod http_poll;
+#[path = "handlers/http_script.rs"]
+mod http_script;
+#[path = "handlers/http_signature.rs"]
+mod http_signature;
+#[path = "handlers/http_traffic.rs"]
+mod http_traffic;
 #[path = "handlers/noop.rs"]
 mod noop;
 #[path = "handlers/server.rs"]

@@ -154,14 +154,3 @@ handlers! {
     /// Does nothing.
     noop as Noop,
 }
-
-/// In the place of a setting that a later release will know: it is refused, whatever its value.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct NotSupportedYet;
-
-impl<'de> Deserialize<'de> for NotSupportedYet {
-    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
-        de::IgnoredAny::deserialize(value)?;
-        Err(de::Error::custom("not supported yet"))
-    }
-}

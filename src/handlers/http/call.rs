@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::SecondsFormat;
 use reqwest::{
     Method, Url,
-    header::{HeaderMap, HeaderName, HeaderValue},
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::Value;
 
@@ -17,9 +17,11 @@ use super::{
 use crate::handlers::{Context, Targets};
 
 /// Headers that every call carries with the daemon's own value, or that belong to the connection.
-const OUR_HEADERS: [&str; 10] = [
+const OUR_HEADERS: [&str; 12] = [
     "idempotency-key",
     "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
     "workers-job",
     "workers-attempt",
     "workers-scheduled-for",
@@ -35,7 +37,10 @@ pub(super) struct Call {
     pub method: Method,
     pub url: Url,
     pub headers: HeaderMap,
-    pub body: Option<Value>,
+    /// The bytes that are signed and sent.
+    pub body: Option<Vec<u8>>,
+    /// The target's name; `None` for a full URL.
+    pub target: Option<String>,
     pub network: Network,
     pub connect_timeout: Duration,
     /// `None` = the attempt's own limit is the only one.
@@ -45,21 +50,47 @@ pub(super) struct Call {
 impl Call {
     /// Everything that can be wrong was found by `check`, unless a target changed since.
     pub fn new(settings: &Settings, ctx: &Context) -> Result<Self, String> {
-        let Address { method, url, target } = Address::find(settings, &ctx.tools.targets)?;
+        let address = Address::find(settings, &ctx.tools.targets)?;
+        let body = body(settings, &address.method, ctx.payload());
+        let body = body.map(|body| serde_json::to_vec(&body).expect("a JSON value can be written"));
+        Self::assemble(address, body, settings, ctx)
+    }
+
+    /// Asks at `url`, which is of the origin of the settings' own, how the work goes that an earlier call began: with
+    /// the same headers, so that who may begin it may look at it.
+    pub fn look(url: Url, settings: &Settings, ctx: &Context) -> Result<Self, String> {
+        let address = Address { method: Method::GET, url, ..Address::find(settings, &ctx.tools.targets)? };
+        Self::assemble(address, None, settings, ctx)
+    }
+
+    fn assemble(
+        address: Address<'_>,
+        body: Option<Vec<u8>>,
+        settings: &Settings,
+        ctx: &Context,
+    ) -> Result<Self, String> {
+        let target = address.target.map(|(_, target)| target);
         let mut headers = HeaderMap::new();
+        if body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
         if let Some(target) = target {
             headers.extend(checked_headers(&target.headers).map_err(|errors| errors.join("; "))?);
         }
         headers.extend(checked_headers(&settings.headers).map_err(|errors| errors.join("; "))?);
         headers.extend(headers_of_run(ctx));
+        if let Some(target) = target {
+            headers.extend(signature(target, body.as_deref().unwrap_or_default(), ctx)?);
+        }
         let timeout = settings.timeout.or(target.and_then(|target| target.timeout));
         let connect_timeout = settings.connect_timeout.or(target.and_then(|target| target.connect_timeout));
         let connect_timeout = connect_timeout.unwrap_or(CONNECT_TIMEOUT).0;
         Ok(Self {
-            body: body(settings, &method, ctx.payload()),
-            method,
-            url,
+            method: address.method,
+            url: address.url,
             headers,
+            body,
+            target: address.target.map(|(name, _)| name.to_owned()),
             network: target.map(|target| target.network).unwrap_or_default(),
             // The connector gives up first: it knows that nothing was sent, and whoever ends the whole call does not.
             connect_timeout: timeout.map_or(connect_timeout, |length| connect_timeout.min(length.0 - length.0 / 10)),
@@ -80,7 +111,8 @@ impl Call {
 pub(super) struct Address<'a> {
     pub method: Method,
     pub url: Url,
-    pub target: Option<&'a Target>,
+    /// Its name and its settings; `None` for a full URL.
+    pub target: Option<(&'a str, &'a Target)>,
 }
 
 impl<'a> Address<'a> {
@@ -88,9 +120,9 @@ impl<'a> Address<'a> {
         let (method, place) = settings.method_and_place()?;
         let (mut url, target) = if place.starts_with('/') {
             let name = settings.target.as_deref().unwrap_or(DEFAULT_TARGET);
-            let target = targets.get(name).ok_or_else(|| no_target(name, targets))?;
+            let (name, target) = targets.get_key_value(name).ok_or_else(|| no_target(name, targets))?;
             let url = target.url(place).map_err(|error| format!("target {name:?}: {error}"))?;
-            (url, Some(target))
+            (url, Some((name.as_str(), target)))
         } else if !place.contains("://") {
             return Err(format!("{place:?} begins neither with / nor with http:// or https://"));
         } else if let Some(name) = &settings.target {
@@ -166,6 +198,19 @@ fn headers_of_run(ctx: &Context) -> HeaderMap {
     }
     let value = |text: String| HeaderValue::try_from(text).expect("ids, job names and instants are plain ASCII");
     headers.into_iter().map(|(name, text)| (HeaderName::from_static(name), value(text))).collect()
+}
+
+/// What a target with a secret can know its caller by. The id is that of `webhook-id`.
+fn signature(target: &Target, body: &[u8], ctx: &Context) -> Result<HeaderMap, String> {
+    let timestamp = ctx.now.timestamp();
+    let Some(signature) = target.secret.sign(&ctx.run.id.to_string(), timestamp, body)? else {
+        return Ok(HeaderMap::new());
+    };
+    let signature = HeaderValue::try_from(signature).expect("base64 is plain ASCII");
+    Ok(HeaderMap::from_iter([
+        (HeaderName::from_static("webhook-timestamp"), HeaderValue::from(timestamp)),
+        (HeaderName::from_static("webhook-signature"), signature),
+    ]))
 }
 
 fn body(settings: &Settings, method: &Method, payload: &Value) -> Option<Value> {

@@ -1,64 +1,85 @@
 //! What an answer makes of the attempt: its status first, then what it says (spec 5).
 
-use std::time::Duration;
-
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     Judge, Settings,
     exchange::{Answer, Content, MAX_ANSWER_BYTES},
     expect::difference,
-    judge,
+    judge::{self, Verdict},
 };
 use crate::domain::{
     clean,
     run::{Failure, FailureKind, Report},
 };
 
-/// The longest wait that a server may ask for.
-const LONGEST_SNOOZE: Duration = Duration::from_secs(3_600);
-/// The shortest: a server that says 0 is not asked again in a tight circle.
-const SHORTEST_SNOOZE: Duration = Duration::from_secs(1);
 /// Most of a plain text that goes into an error message, in characters.
 const MAX_TEXT_CHARS: usize = 200;
 
 /// Judges an answer. `shown` is the call as people see it.
 pub(super) fn ending(settings: &Settings, answer: &Answer, shown: &str) -> Result<Report, Failure> {
-    let report = Report {
+    let verdict = match &settings.expect.status {
+        Some(statuses) if statuses.contain(answer.status) => Ok(()),
+        Some(statuses) if is_good(answer.status) => {
+            Err(Failure::retry(format!("answered {}, not {statuses}", answer.status)))
+        }
+        _ => by_status(answer),
+    };
+    verdict.and_then(|()| by_content(settings, answer, None)).map_err(|failure| dressed(failure, answer, shown))
+}
+
+/// Judges the last answer about work that went on elsewhere; `job` is the object inside it that described the work, when
+/// there was one. The work is over: whatever is wrong with it, another attempt would find the same.
+pub(super) fn last_ending(
+    settings: &Settings,
+    answer: &Answer,
+    job: Option<&Map<String, Value>>,
+) -> Result<Report, Failure> {
+    let verdict = if is_good(answer.status) {
+        by_content(settings, answer, job)
+    } else {
+        by_status(answer).map(|()| report(answer))
+    };
+    verdict.map_err(|failure| match failure.kind {
+        FailureKind::Skipped(_) => failure,
+        _ => Failure { kind: FailureKind::Permanent, before_effect: false, ..failure },
+    })
+}
+
+/// The failure with what it is about: the call, the status, and what was answered.
+pub(super) fn dressed(failure: Failure, answer: &Answer, shown: &str) -> Failure {
+    let between = if failure.message.starts_with("answered ") { " " } else { ": " };
+    Failure {
+        message: format!("{shown}{between}{}", failure.message),
+        report: Some(failure.report.unwrap_or_else(|| Box::new(report(answer)))),
+        response_code: Some(answer.status),
+        ..failure
+    }
+}
+
+/// What is kept of an answer, whatever becomes of it.
+fn report(answer: &Answer) -> Report {
+    Report {
         result: answer.content.kept(),
         response_code: Some(answer.status),
         note: note(&answer.content),
         ..Report::default()
-    };
-    let verdict = match &settings.expect.status {
-        // Accepted is not done, whatever is expected.
-        _ if answer.status == 202 && answer.has_location => {
-            Err(Failure::permanent(format!("{shown} answered 202 with a location: polling is not supported yet")))
-        }
-        Some(statuses) if statuses.contain(answer.status) => Ok(()),
-        Some(statuses) if is_good(answer.status) => {
-            Err(Failure::retry(format!("{shown} answered {}, not {statuses}", answer.status)))
-        }
-        _ => by_status(answer, shown),
-    };
-    let verdict = verdict.and_then(|()| by_content(settings, answer, report.clone()));
-    verdict.map_err(|failure| {
-        let named =
-            if failure.message.starts_with(shown) { failure.message } else { format!("{shown}: {}", failure.message) };
-        let report = failure.report.unwrap_or(Box::new(report));
-        Failure { message: named, report: Some(report), response_code: Some(answer.status), ..failure }
-    })
+    }
+}
+
+/// The status of an answer, and its own words about it.
+pub(super) fn answered(answer: &Answer) -> String {
+    let said = said(&answer.content).map(|words| format!(": {words}")).unwrap_or_default();
+    format!("answered {}{said}", answer.status)
 }
 
 fn is_good(status: u16) -> bool {
     (200..300).contains(&status)
 }
 
-fn by_status(answer: &Answer, shown: &str) -> Result<(), Failure> {
-    let said = said(&answer.content).map(|words| format!(": {words}")).unwrap_or_default();
-    let message = format!("{shown} answered {}{said}", answer.status);
-    let wait = answer.retry_after.map(|wait| wait.clamp(SHORTEST_SNOOZE, LONGEST_SNOOZE));
-    Err(match (answer.status, wait) {
+fn by_status(answer: &Answer) -> Result<(), Failure> {
+    let message = answered(answer);
+    Err(match (answer.status, answer.retry_after) {
         (200..=299, _) => return Ok(()),
         // Asked to wait before it took the work: nothing was done.
         (429 | 503, Some(wait)) => Failure::snooze(wait, message).before_effect(),
@@ -70,8 +91,9 @@ fn by_status(answer: &Answer, shown: &str) -> Result<(), Failure> {
     })
 }
 
-/// Judges the words of an answer whose status is good.
-fn by_content(settings: &Settings, answer: &Answer, report: Report) -> Result<Report, Failure> {
+/// Judges the words of an answer whose status is good. Counts that stand nowhere else are looked for in `job`.
+fn by_content(settings: &Settings, answer: &Answer, job: Option<&Map<String, Value>>) -> Result<Report, Failure> {
+    let report = report(answer);
     let fields = match &answer.content {
         Content::Json(Value::Object(fields)) => Some(fields),
         _ => None,
@@ -81,7 +103,7 @@ fn by_content(settings: &Settings, answer: &Answer, report: Report) -> Result<Re
     if must_read && matches!(answer.content, Content::Cut { .. }) {
         return Err(Failure::permanent(format!("answered more than {MAX_ANSWER_BYTES} bytes, too many to be judged")));
     }
-    if settings.judge == Judge::Content || settings.expect.json.is_some() {
+    if settings.reads_answers() {
         readable(&answer.content)?;
     }
     if let Some(expected) = &settings.expect.json {
@@ -96,7 +118,11 @@ fn by_content(settings: &Settings, answer: &Answer, report: Report) -> Result<Re
     let Some(fields) = fields.filter(|_| settings.judge == Judge::Content) else {
         return Ok(report);
     };
-    judge::judge(fields, settings.items.as_deref()).into_ending(report, "the application skipped")
+    let verdict = match (judge::judge(fields, settings.items.as_deref()), job) {
+        (Verdict::Done { items: None, failed: 0 }, Some(job)) if settings.items.is_none() => judge::judge(job, None),
+        (verdict, _) => verdict,
+    };
+    verdict.into_ending(report, "the application skipped")
 }
 
 fn note(content: &Content) -> Option<String> {

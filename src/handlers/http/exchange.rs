@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use reqwest::{
     Client, Response,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderName, LOCATION, RETRY_AFTER, TRANSFER_ENCODING},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING},
 };
 use serde_json::Value;
 
@@ -24,7 +24,8 @@ pub(super) struct Answer {
     pub status: u16,
     /// `Retry-After`, when the server sent one that can be read.
     pub retry_after: Option<std::time::Duration>,
-    pub has_location: bool,
+    /// `Location`, as it came.
+    pub location: Option<HeaderValue>,
     pub content: Content,
 }
 
@@ -65,18 +66,18 @@ pub(super) async fn exchange(client: &Client, call: &Call, now: DateTime<Utc>) -
     reach::check_literal(&call.url, call.network).map_err(|refused| reach::out_of_reach(&call.shown(), &refused))?;
     let mut request = client.request(call.method.clone(), call.url.clone()).headers(call.headers.clone());
     if let Some(body) = &call.body {
-        request = request.json(body);
+        request = request.body(body.clone());
     }
     let response = request.send().await.map_err(|error| reach::no_answer(&call.shown(), &error))?;
     let now = header(&response, DATE).and_then(retry_after::http_date).unwrap_or(now);
     let retry_after = header(&response, RETRY_AFTER).and_then(|text| retry_after::parse(text, now));
-    let has_location = response.headers().contains_key(LOCATION);
+    let location = response.headers().get(LOCATION).cloned();
     let status = response.status().as_u16();
     let content = read(response).await.map_err(|error| {
         let message = format!("{} answered {status} and broke off: {}", call.shown(), reach::cause(&error));
         Failure::retry(message).with_code(status)
     })?;
-    Ok(Answer { status, retry_after, has_location, content })
+    Ok(Answer { status, retry_after, location, content })
 }
 
 fn header(response: &Response, name: HeaderName) -> Option<&str> {

@@ -6,9 +6,12 @@ mod ending;
 mod exchange;
 mod expect;
 pub(super) mod judge;
+mod poll;
 mod reach;
 mod retry_after;
+mod signature;
 mod target;
+mod traffic;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,13 +22,17 @@ use serde_json::Value;
 
 pub use client::HttpClients;
 pub use expect::{Expect, Statuses};
+pub use poll::Poll;
 pub use reach::Network;
+pub use signature::Secret;
 pub use target::{DEFAULT_TARGET, Target};
+pub use traffic::{BreakerSettings, OpenFor, Rate, Traffic};
 
-use super::{Context, Done, Ending, Handler, NotSupportedYet, Scope};
+use super::{Context, Done, Ending, Handler, Scope};
 use crate::domain::{duration::Length, run::Failure};
 use call::{Address, Call, checked_headers};
 use reach::within_reach;
+use traffic::{Unheard, send};
 
 /// Longest wait for a connection, name look-up and TLS included, unless told otherwise.
 const CONNECT_TIMEOUT: Length = Length(Duration::from_secs(5));
@@ -62,9 +69,12 @@ pub struct Settings {
     pub items: Option<String>,
     /// `content` reads the answer; `status` trusts the status code.
     pub judge: Judge,
-    #[serde(skip_serializing)]
+    /// How work is followed that was accepted with 202 and a `Location`.
+    pub poll: Poll,
+    /// The target as it was when the settings were checked: it decides what the call does as much as they do.
+    #[serde(skip_deserializing)]
     #[schemars(skip)]
-    poll: NotSupportedYet,
+    resolved: Option<Target>,
 }
 
 /// What decides whether a call went well.
@@ -79,6 +89,11 @@ pub enum Judge {
 }
 
 impl Settings {
+    /// Whether anything depends on what an answer says.
+    fn reads_answers(&self) -> bool {
+        self.judge == Judge::Content || self.expect.json.is_some()
+    }
+
     /// The one method that is given, and its path or URL.
     fn method_and_place(&self) -> Result<(Method, &str), String> {
         let methods = [
@@ -103,34 +118,38 @@ impl Settings {
 
 impl Handler for Settings {
     fn check(&mut self, scope: &Scope<'_>) -> Vec<String> {
-        let found = Address::find(self, scope.targets).and_then(|address| match address.target {
+        let address = Address::find(self, scope.targets);
+        let target = address.as_ref().ok().and_then(|address| address.target).map(|(_, target)| target.clone());
+        let found = address.and_then(|address| match address.target {
             // What its base URL may reach was told when the target was checked.
             Some(_) => Ok(()),
             None => within_reach(&address.url, Network::default()),
         });
         let mut errors: Vec<String> = found.err().into_iter().collect();
+        self.resolved = target;
         errors.extend(checked_headers(&self.headers).err().unwrap_or_default());
         if self.get.is_some() && self.json.is_some() {
             errors.push("get takes no json".into());
         }
+        errors.extend(self.poll.check());
         errors.extend(judge::wrong_path(self.items.as_deref()));
         errors
     }
 
     async fn run(&self, ctx: Context) -> Ending {
+        if let Some(resume) = &ctx.run.resume {
+            return poll::look(self, &ctx, resume).await;
+        }
         let call = Call::new(self, &ctx).map_err(|error| Failure::permanent(error).before_effect())?;
-        let client = ctx.tools.http.client(call.connect_timeout, call.network);
-        let client = client.map_err(|error| Failure::retry(format!("no http client: {error}")).before_effect())?;
-        // Cancellation is not looked at: an answer that comes before the attempt is aborted saves the work from being
-        // in doubt, and the other side goes on working anyway.
-        let exchange = exchange::exchange(&client, &call, ctx.now);
-        let answer = match call.timeout {
-            Some(limit) => tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
-                let limit = Length(limit);
-                Err(Failure::retry(format!("{}: no whole answer within {limit}", call.shown())))
-            }),
-            None => exchange.await,
-        }?;
-        ending::ending(self, &answer, &call.shown()).map(Done::Report)
+        // Cancellation is not looked at once the call is sent: an answer that comes before the attempt is aborted saves
+        // the work from being in doubt, and the other side goes on working anyway.
+        let heard = send(&call, &ctx).await.map_err(|unheard| match unheard {
+            Unheard::LeftAlone { after, message } => Failure::snooze(after, message).before_effect(),
+            Unheard::Failed(failure) => failure,
+        })?;
+        match poll::accepted(self, &call, &heard) {
+            Some(goes_on) => Err(goes_on),
+            None => ending::ending(self, &heard.answer, &call.shown()).map(Done::Report),
+        }
     }
 }

@@ -4,6 +4,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+/// The longest wait that a server may ask for.
+const LONGEST: Duration = Duration::from_secs(3_600);
+/// The shortest: a server that says 0 is not asked again in a tight circle.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// The wait that is granted to a server that asks for this one.
+pub(super) fn bounded(asked: Duration) -> Duration {
+    asked.clamp(SHORTEST, LONGEST)
+}
+
 /// The wait that a header asks for: seconds, or an HTTP date measured from `now`. A date in the past is no wait at all;
 /// `None` = it is neither.
 pub(super) fn parse(header: &str, now: DateTime<Utc>) -> Option<Duration> {

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::{
     call::checked_headers,
     reach::{Network, within_reach},
+    signature::Secret,
+    traffic::{BreakerSettings, Rate},
 };
-use crate::{domain::duration::Length, handlers::NotSupportedYet};
+use crate::domain::duration::Length;
 
 /// The target of a job that names none.
 pub const DEFAULT_TARGET: &str = "default";
@@ -27,15 +29,13 @@ pub struct Target {
     pub timeout: Option<Length>,
     /// Bound of name look-up, connection and TLS, unless the job gives one; 5 s.
     pub connect_timeout: Option<Length>,
-    #[serde(skip_serializing)]
-    #[schemars(skip)]
-    secret: NotSupportedYet,
-    #[serde(skip_serializing)]
-    #[schemars(skip)]
-    rate: NotSupportedYet,
-    #[serde(skip_serializing)]
-    #[schemars(skip)]
-    breaker: NotSupportedYet,
+    /// Signs each call as Standard Webhooks says: base64 of 24 to 64 bytes, `whsec_` before it or not; several, separated
+    /// by spaces, sign in parallel.
+    pub secret: Secret,
+    /// Most calls in a second (`50/s`), minute (`600/min`) or hour (`20/h`), polls included, of this process.
+    pub rate: Option<Rate>,
+    /// Leaves the target alone after failures in a row; never unless given.
+    pub breaker: Option<BreakerSettings>,
     /// `public` refuses loopback, private and all other addresses that are not of the internet; `any` reaches them.
     /// Cloud metadata and link-local addresses are refused in both.
     pub network: Network,
@@ -52,6 +52,8 @@ impl Target {
         let mut errors: Vec<String> =
             self.url("").and_then(|url| within_reach(&url, self.network)).err().into_iter().collect();
         errors.extend(checked_headers(&self.headers).err().unwrap_or_default());
+        errors.extend(self.secret.check().err());
+        errors.extend(self.breaker.as_ref().and_then(BreakerSettings::check));
         errors
     }
 
