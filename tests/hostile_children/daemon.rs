@@ -77,6 +77,21 @@ async fn a_child_that_finishes_on_sigterm_is_done() {
 }
 
 #[tokio::test]
+async fn a_time_out_says_what_the_child_said_last() {
+    let hanging = "echo $WORKERS_RUN_ID >> lines; echo waiting for a lock >&2; setsid sleep 300 & sleep 300";
+    let mut daemon = Setup::new(&table(hanging, "timeout = \"1s\"\nretry.max_attempts = 1")).start();
+    let run = first_run(&mut daemon);
+    daemon.wait_for("a time-out", |daemon| daemon.output().contains("no end within 1 s"));
+
+    wait_until("nothing is left", || carriers(&run).is_empty());
+
+    let first = rows(&daemon).await.remove(0);
+    assert_eq!(first.0, "timeout", "{first:?}");
+    let words = "no end within 1 s; sh was told to stop and was killed by SIGTERM: waiting for a lock";
+    assert!(first.3.ends_with(words) && first.3.contains("\"stderr\":\"waiting for a lock"), "{first:?}");
+}
+
+#[tokio::test]
 async fn a_second_signal_leaves_no_child_behind() {
     let stubborn = "trap \"\" TERM; setsid sleep 300 & echo $WORKERS_RUN_ID >> lines; while :; do sleep 1; done";
     let mut daemon = Setup::new(&table(stubborn, "")).start();
