@@ -90,7 +90,8 @@ pub async fn run(flags: Flags, arguments: RunArguments) -> anyhow::Result<Exit> 
     // Opening the database and draining take their time, too.
     let longest = once.patience + WAIT_SLACK;
     let too_long = |waited: Duration| {
-        let message = format!("no end of a run of {} after {} s: `workers runs list --job {0}`", job.name, waited.as_secs());
+        let message =
+            format!("no end of a run of {} after {} s: `workers runs list --job {0}`", job.name, waited.as_secs());
         Stop::new(Exit::TooLong, message)
     };
     match tokio::time::timeout(longest, run_once(options, &job, &once)).await {

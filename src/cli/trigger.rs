@@ -224,14 +224,17 @@ async fn long_poll(service: &Service, asked: &Asked, wait: Duration) -> Result<S
     match answer.code {
         200 => Ok(seen(answer.body)),
         // A success that is not kept leaves no row.
-        404 | 410 => Ok(Seen { shown: asked.gone(), state: State::Finished.to_string(), outcome: Some(Outcome::Success) }),
+        404 | 410 => {
+            Ok(Seen { shown: asked.gone(), state: State::Finished.to_string(), outcome: Some(Outcome::Success) })
+        }
         _ => Err(answer.refusal()),
     }
 }
 
 fn seen(shown: Value) -> Seen {
     let state = text(&shown, "state");
-    let outcome = (state == State::Finished.word()).then(|| text(&shown, "outcome").parse().unwrap_or(Outcome::Unknown));
+    let outcome =
+        (state == State::Finished.word()).then(|| text(&shown, "outcome").parse().unwrap_or(Outcome::Unknown));
     Seen { shown, state, outcome }
 }
 
@@ -269,7 +272,8 @@ impl Asked {
         let Self { id, job, .. } = self;
         let patience = duration::format(arguments.patience());
         let advice = if state == State::Due.word() { "is the service running? " } else { "" };
-        let message = format!("run {id} of {job} is {state} after {patience}: {advice}`workers runs show {id}` tells more");
+        let message =
+            format!("run {id} of {job} is {state} after {patience}: {advice}`workers runs show {id}` tells more");
         Stop::new(Exit::TooLong, message)
     }
 }

@@ -26,8 +26,7 @@ const HOME: &str = "\x1b[H\x1b[J";
 /// Jobs that one line of `--watch` names.
 const NAMED: usize = 5;
 /// What is shown of the whole, in this order.
-const SUMMARY: [&str; 7] =
-    ["status", "scheduler", "queue_size", "lag_seconds", "replicas", "last_job_at", "version"];
+const SUMMARY: [&str; 7] = ["status", "scheduler", "queue_size", "lag_seconds", "replicas", "last_job_at", "version"];
 
 #[derive(Debug, Args)]
 pub struct StatusArguments {
@@ -99,7 +98,8 @@ fn one_line(looked: Result<Answer, Stop>, output: Output) -> String {
 fn summed_up(body: &Value) -> String {
     let jobs = jobs(body);
     let is_unwell = |job: &Value| !matches!(text(job, "status").as_str(), "healthy" | "idle" | "placeholder");
-    let unwell: Vec<_> = jobs.iter().filter(|(_, job)| is_unwell(job)).map(|(name, job)| described(name, job)).collect();
+    let unwell: Vec<_> =
+        jobs.iter().filter(|(_, job)| is_unwell(job)).map(|(name, job)| described(name, job)).collect();
     let more = unwell.len().saturating_sub(NAMED);
     let mut line = format!(
         "{} {}, scheduler {}, queue {}, lag {} s, {} jobs",
