@@ -287,8 +287,8 @@ pub enum FailureKind {
     RetryAfter(Duration),
     /// Try again after this long; no attempt is spent.
     Snooze(Duration),
-    /// The other side has taken the work and goes on with it: look again after this long. No attempt is spent, and it is
-    /// no failure; what `resume` holds is kept.
+    /// The other side has taken the work and goes on with it: look again after this long. It is no failure, what `resume`
+    /// holds is kept, and looking spends no attempt.
     Pending(Duration),
     /// Another try cannot help.
     Permanent,

@@ -130,7 +130,7 @@ impl Judge<'_> {
             FailureKind::Pause => {
                 Settlement { pause_job: true, ..Settlement::finish(Outcome::Error, Some(Reason::Permanent)) }
             }
-            FailureKind::Snooze(wait) => self.snooze(wait),
+            FailureKind::Snooze(wait) => self.snooze(wait, failure.before_effect),
             FailureKind::Pending(wait) => return self.pending(wait, failure),
             FailureKind::Retry if failure.before_effect => self.again(Outcome::Error, policy_wait(self)),
             FailureKind::Retry => self.in_doubt_or_again(Outcome::Error, policy_wait(self)),
@@ -163,7 +163,10 @@ impl Judge<'_> {
         }
     }
 
-    fn snooze(&self, wait: Duration) -> Settlement {
+    fn snooze(&self, wait: Duration, before_effect: bool) -> Settlement {
+        if self.must_not_repeat() && !before_effect {
+            return Settlement::finish(Outcome::Unknown, None);
+        }
         let at = self.now + time_delta(wait);
         if self.first_ended_at() + self.policy.catch_up_within < at {
             return Settlement::finish(Outcome::Error, Some(Reason::Exhausted));
@@ -171,10 +174,11 @@ impl Judge<'_> {
         Settlement { attempt_spent: false, ..Settlement::again(at, None) }
     }
 
-    /// How long it may go on is the handler's to say: it knows when it was accepted.
+    /// How long it may go on is the handler's to say: it knows when it was accepted. The attempt that brought the work
+    /// to where it goes on is spent, so that the run is known as begun; those that only look are not.
     fn pending(&self, wait: Duration, failure: Failure) -> Settlement {
         let again = Settlement::again(self.now + time_delta(wait), Some(Reason::Accepted));
-        let waiting = Settlement { attempt_spent: false, resume: failure.resume, ..again };
+        let waiting = Settlement { attempt_spent: self.run.resume.is_none(), resume: failure.resume, ..again };
         Settlement { response_code: failure.response_code.map(i32::from), ..waiting }
     }
 

@@ -72,6 +72,11 @@ impl Attempt<'_> {
         if self.engine.running.is_expired(self.engine.clock.boot()) || self.live.stop.is_cancelled() {
             return self.unstarted();
         }
+        if self.run.resume.is_some() && !work.resumes() {
+            // The job was given other work since; doing that as well would be a second effect.
+            let message = format!("accepted work cannot be followed: the job does run.{} now", work.name());
+            return End::Plain(Ended::Answered(Err(Failure::permanent(message))));
+        }
         let mut limit = pin!(time::sleep(self.job.policy.timeout));
         let asked = tokio::select! {
             asked = self.gate_is_open() => asked,
@@ -139,6 +144,8 @@ impl Attempt<'_> {
 
     async fn gate_is_open(&self) -> Result<bool, Failure> {
         match &self.job.gate {
+            // It was asked when the job fired; work that has begun is seen to its end.
+            _ if self.run.resume.is_some() => Ok(true),
             None => Ok(true),
             Some(Gate::Environment { open, .. }) => Ok(*open),
             Some(Gate::Sql { text }) => {

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::{Engine, attempt::ABORT_GRACE};
+use super::{Engine, attempt::ABORT_GRACE, loops};
 use crate::{
     clock::{Observation, Sample},
     domain::{run::ReplicaId, settle::Ended},
@@ -45,7 +45,8 @@ impl Keeper {
             id: self.engine.running.replica(),
             host: settings.host.clone(),
             version: settings.version.clone(),
-            table_hash: self.engine.table().hash.clone(),
+            // Who works on a part only holds no table in the eyes of the others.
+            table_hash: if settings.scope.is_whole() { self.engine.table().hash.clone() } else { String::new() },
             state: "running".into(),
             started_at: self.started_at,
             lease_until: lease_until(now),
@@ -58,16 +59,14 @@ impl Keeper {
     /// Checks the deadline first, whatever woke us; then renews when it is time, or when asked to.
     pub async fn tick(&mut self, asked: bool) {
         let boot = self.engine.clock.boot();
-        if self.engine.running.is_expired(boot) {
-            self.engine.running.stop_all(&Ended::Interrupted);
-        }
+        stop_when_expired(&self.engine);
         if !asked && boot < self.renew_at {
             return;
         }
         match self.renew().await {
             Ok(()) => self.engine.database_answered(),
             Err(error) => {
-                self.engine.database_failed(&error);
+                loops::failed(&self.engine, &error);
                 self.renew_at = self.engine.clock.boot() + RENEWAL_RETRY;
             }
         }
@@ -102,6 +101,13 @@ impl Keeper {
         if self.engine.store.needs_lease() {
             self.engine.running.set_deadline(sent + LEASE - MARGIN - ABORT_GRACE);
         }
+    }
+}
+
+/// Stops every attempt when the lease cannot be trusted any more; asks nobody.
+pub fn stop_when_expired(engine: &Engine) {
+    if engine.running.is_expired(engine.clock.boot()) {
+        engine.running.stop_all(&Ended::Interrupted);
     }
 }
 

@@ -34,6 +34,7 @@ pub async fn plan(engine: Arc<Engine>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         if planner.is_outdated() {
             planner = Planner::new(Arc::clone(&engine));
+            engine.status.change(|condition| condition.foreign.clear());
             reread_at = Duration::ZERO;
         }
         if reread_at <= engine.clock.boot() {
@@ -135,6 +136,14 @@ pub async fn keep(engine: Arc<Engine>, mut keeper: Keeper, stop: CancellationTok
     }
 }
 
+/// Watches the deadline of the lease. Renewing does so too, but may wait for the database just then.
+pub async fn watch_deadline(engine: Arc<Engine>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        lease::stop_when_expired(&engine);
+        pause(LEASE_TICK, &stop).await;
+    }
+}
+
 /// Frees the runs of dead replicas.
 pub async fn rescue(engine: Arc<Engine>, stop: CancellationToken) {
     while !stop.is_cancelled() {
@@ -179,7 +188,8 @@ async fn pause(length: Duration, stop: &CancellationToken) {
     }
 }
 
-fn failed(engine: &Engine, error: &StoreError) {
+/// Takes in an error of the store: one that may pass is an outage of the database, any other is for a person.
+pub fn failed(engine: &Engine, error: &StoreError) {
     if lease::is_passing(error) {
         engine.database_failed(error);
     } else {

@@ -196,10 +196,8 @@ impl Engine {
     /// Counts a run that ended without a process of its own. Jobs of other tables are not ours to count: labels come from
     /// our job table only.
     pub fn ended_unstarted(&self, job: &JobName, outcome: Outcome) {
-        if self.table().job(job).is_some() {
-            self.metrics.finished_unstarted(job, outcome, self.clock.now());
-            self.status.settled();
-        }
+        self.metrics.finished_unstarted(job, outcome, self.clock.now());
+        self.status.settled();
     }
 
     /// Slots of the lane that are free now.

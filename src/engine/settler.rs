@@ -103,7 +103,7 @@ async fn insist(engine: &Engine, batch: Vec<Finished>) -> Vec<Finished> {
 /// Counts and logs an end: once, where it is settled and its slot is free again.
 pub fn note(engine: &Engine, run: &Run, settlement: &Settlement, settled: &Settled) {
     engine.wake.runner.notify_one();
-    let refused;
+    let instead;
     let settlement = match settled {
         Settled::Late => {
             warn!(component = "scheduler", job_name = %run.job, run_id = %run.id, "result came late: its lease was gone");
@@ -114,8 +114,12 @@ pub fn note(engine: &Engine, run: &Run, settlement: &Settlement, settled: &Settl
             return;
         }
         Settled::NotStorable(refusal) => {
-            refused = Settlement::not_storable(refusal);
-            &refused
+            instead = Settlement::not_storable(refusal);
+            &instead
+        }
+        Settled::EndedInstead(outcome) => {
+            instead = Settlement::finish(*outcome, Some(Reason::Operator));
+            &instead
         }
         Settled::Applied => settlement,
     };

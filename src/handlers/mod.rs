@@ -51,6 +51,11 @@ trait Handler: Sized + Clone + PartialEq + Serialize + DeserializeOwned + JsonSc
         STOP_GRACE
     }
 
+    /// Whether an attempt goes on from the `resume` that an earlier one left.
+    fn resumes(&self) -> bool {
+        false
+    }
+
     /// The statements a database can prepare in advance, to find what is wrong before 08:00.
     fn statements(&self, own: Dialect) -> Vec<Statement> {
         let _ = own;
@@ -121,6 +126,11 @@ macro_rules! handlers {
             /// How long an attempt may take to end by itself once it was told to.
             pub fn stop_grace(&self) -> Duration {
                 match self { $(Self::$variant(settings) => settings.stop_grace()),+ }
+            }
+
+            /// Whether it can go on from what an earlier attempt left.
+            pub fn resumes(&self) -> bool {
+                match self { $(Self::$variant(settings) => settings.resumes()),+ }
             }
 
             /// Everything that decides what this work does, the text of SQL files included, in a stable form: for

@@ -1,7 +1,7 @@
 //! Failures of the last five minutes, per job: the documented `job_failures`.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Mutex, PoisonError},
 };
 
@@ -26,6 +26,10 @@ impl Failures {
             times.pop_front();
         }
         times.push_back(now);
+    }
+
+    pub fn forget_all_but(&self, names: &BTreeSet<&str>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| names.contains(name.as_str()));
     }
 
     /// Failures in `(now - 5 min, now]`.

@@ -11,8 +11,13 @@ mod scrape;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 use prometheus::{Registry, TextEncoder};
 
@@ -34,6 +39,12 @@ pub struct Metrics {
     counted: Counted,
     shown: Shown,
     failures: Failures,
+    /// The jobs of the table at work.
+    names: ArcSwap<HashSet<JobName>>,
+}
+
+fn names_of(jobs: &[Arc<Job>]) -> HashSet<JobName> {
+    jobs.iter().map(|job| job.name.clone()).collect()
 }
 
 impl Metrics {
@@ -46,7 +57,7 @@ impl Metrics {
             counted.start_at_zero(job);
         }
         shown.build_info.with_label_values(&[version, revision]).set(1);
-        Self { registry, counted, shown, failures: Failures::default() }
+        Self { registry, counted, shown, failures: Failures::default(), names: ArcSwap::from_pointee(names_of(jobs)) }
     }
 
     /// The job table was replaced: new jobs begin at 0, and the series of those that are gone go too.
@@ -54,15 +65,22 @@ impl Metrics {
         let names: BTreeSet<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
         self.counted.forget_all_but(&names);
         self.shown.forget_jobs();
+        self.failures.forget_all_but(&names);
+        self.names.store(Arc::new(names_of(jobs)));
         for job in jobs {
             self.counted.start_at_zero(job);
         }
     }
 
+    /// Labels are names from the job table at work: what an old one still runs is not counted any more.
+    fn knows(&self, job: &JobName) -> bool {
+        self.names.load().contains(job)
+    }
+
     /// An attempt has started. The first one counts what made the run and how late it is.
     pub fn started(&self, run: &Run) {
         let went_on = run.resume.is_some() || run.errors.as_array().is_some_and(|errors| !errors.is_empty());
-        if 1 < run.attempt || went_on {
+        if 1 < run.attempt || went_on || !self.knows(&run.job) {
             return;
         }
         self.counted.triggers.with_label_values(&[run.job.as_str(), run.trigger.word()]).inc();
@@ -74,6 +92,9 @@ impl Metrics {
     /// An attempt was judged, and the judgement was written. `took` is `None` when nothing was started (a closed gate).
     pub fn settled(&self, run: &Run, settlement: &Settlement, took: Option<Duration>, now: DateTime<Utc>) {
         let job = run.job.as_str();
+        if !self.knows(&run.job) {
+            return;
+        }
         if let Some(took) = took {
             self.counted.duration.with_label_values(&[job]).observe(took.as_secs_f64());
         }
@@ -98,11 +119,17 @@ impl Metrics {
     /// Instants that entered the ledger as skipped, without a run.
     pub fn skipped(&self, job: &JobName, reason: Reason, instants: i64) {
         let instants = u64::try_from(instants).unwrap_or(0);
+        if !self.knows(job) {
+            return;
+        }
         self.counted.skipped.with_label_values(&[job.as_str(), reason.word()]).inc_by(instants);
     }
 
     /// A run that another process lost was settled by this one (`lost`, `unknown`), or one was cancelled while it waited.
     pub fn finished_unstarted(&self, job: &JobName, outcome: Outcome, now: DateTime<Utc>) {
+        if !self.knows(job) {
+            return;
+        }
         self.counted.runs.with_label_values(&[job.as_str(), outcome.word()]).inc();
         if outcome.is_failure() {
             self.failures.push(job, now);

@@ -127,6 +127,10 @@ impl House {
             let (engine, end) = (Arc::clone(engine), self.end.clone());
             move || loops::keep(Arc::clone(&engine), Keeper::new(Arc::clone(&engine)), end.clone())
         });
+        self.supervise("deadline", {
+            let (engine, end) = (Arc::clone(engine), self.end.clone());
+            move || loops::watch_deadline(Arc::clone(&engine), end.clone())
+        });
         Ok(())
     }
 

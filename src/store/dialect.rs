@@ -218,16 +218,18 @@ impl Book {
         }
     }
 
+    /// The errors with one more. When there are too many the second goes: the first says since when it has failed, and
+    /// limits are counted from there.
     fn noted(&self, [errors, attempt, at, error]: [&str; 4]) -> String {
         let most = crate::domain::run::MAX_ERRORS;
         match self.kind {
             Kind::Postgres => format!(
-                "(case when jsonb_array_length({errors}) < {most} then {errors} else {errors} - 0 end \
+                "(case when jsonb_array_length({errors}) < {most} then {errors} else {errors} - 1 end \
                  || jsonb_build_object('attempt', {attempt}, 'at', {at}::text, 'error', {error}::text))"
             ),
             Kind::Sqlite => format!(
                 "json_insert(case when json_array_length({errors}) < {most} then {errors} \
-                 else json_remove({errors}, '$[0]') end, '$[#]', \
+                 else json_remove({errors}, '$[1]') end, '$[#]', \
                  json_object('attempt', {attempt}, 'at', {at}, 'error', {error}))"
             ),
         }

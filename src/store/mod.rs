@@ -27,7 +27,7 @@ pub use work::{Cancelled, Enqueued, Freed, NewRun, Pruning, Retried, Retrying, U
 use crate::domain::{
     job::{Job, JobName},
     ledger::Account,
-    run::{Fence, Lease, Reason, ReplicaId, Run, RunId, Trigger},
+    run::{Fence, Lease, Outcome, Reason, ReplicaId, Run, RunId, Trigger},
 };
 
 /// The ledger: every verb is one transaction. Cheap to clone.
@@ -170,6 +170,8 @@ pub struct ClaimRequest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
     Applied,
+    /// It was to go on, but somebody had asked for its end: it is finished.
+    EndedInstead(Outcome),
     /// The lease is gone: kept in `errors`, changed nothing.
     Late,
     /// The database refused the result; settled as `error: not_storable` instead.

@@ -60,20 +60,32 @@ both! {
         let (lease, run) = claimed(&mut house).await;
         let resume = Some(json!({ "location": "/jobs/7" }));
         let next = Next::Again { at: at(4), reason: Some(Reason::Accepted) };
-        let accepted = Settlement { next, attempt_spent: false, resume: resume.clone(), error: None, ..again(4) };
+        let accepted = Settlement { next, resume: resume.clone(), error: None, ..again(4) };
 
         house.settle(lease, accepted, 4).await;
         let first_look = house.claim_one(7).await;
         house.settle(first_look.0, again(8), 8).await;
         let second_look = house.claim_one(10).await;
 
-        for (look, attempt) in [(first_look.1, 1), (second_look.1, 2)] {
+        for (look, attempt) in [(first_look.1, 2), (second_look.1, 3)] {
             assert_eq!((look.resume, look.attempt), (resume.clone(), attempt));
             assert_eq!((look.started_at, look.lag_ms), (run.started_at, run.lag_ms));
         }
     }
 
-    async fn only_the_newest_errors_are_kept(house: House) {
+    async fn a_run_that_was_asked_to_end_does_not_go_on(house: House) {
+        let mut house = house;
+        let (lease, run) = claimed(&mut house).await;
+        house.store.request_cancel(run.id, at(3)).await.unwrap();
+
+        let settled = house.settle(lease, again(30), 4).await;
+
+        let run = house.store.run(run.id).await.unwrap().unwrap();
+        assert_eq!(settled, Settled::EndedInstead(Outcome::Cancelled));
+        assert_eq!((run.state, run.outcome, run.reason), (State::Finished, Some(Outcome::Cancelled), Some(Reason::Operator)));
+    }
+
+    async fn the_first_and_the_newest_errors_are_kept(house: House) {
         let mut house = house;
         let (mut lease, run) = claimed(&mut house).await;
 
@@ -85,7 +97,8 @@ both! {
         let errors = house.store.run(run.id).await.unwrap().unwrap().errors;
         assert_eq!(errors.as_array().unwrap().len(), 20);
         assert_eq!(errors[19]["attempt"], 25);
-        assert_eq!(errors[0]["attempt"], 6);
+        assert_eq!(errors[0]["attempt"], 1, "since when it fails is not forgotten");
+        assert_eq!(errors[1]["attempt"], 7);
     }
 
     async fn a_result_that_comes_too_late_changes_nothing_and_is_kept(house: House) {

@@ -229,15 +229,27 @@ fn a_run_that_was_stopped_before_its_handler_began_goes_round_again_whatever_its
 }
 
 #[test]
-fn accepted_work_waits_without_spending_an_attempt_or_leaving_an_error() {
-    let run = run(1, 0);
+fn accepted_work_waits_and_looking_at_it_spends_no_attempt_and_leaves_no_error() {
     let resume = json!({ "location": "/jobs/7" });
+    let accepted = Run { resume: Some(resume.clone()), ..run(2, 0) };
 
-    let pending = Failure::pending(Duration::from_secs(5), resume.clone());
-    let settlement = settle(&run, &policy(Delivery::AtLeastOnce), Ended::Answered(Err(pending)), now());
+    for (run, spent) in [(run(1, 0), true), (accepted, false)] {
+        let pending = Failure::pending(Duration::from_secs(5), resume.clone());
+        let settlement = settle(&run, &policy(Delivery::AtMostOnce), Ended::Answered(Err(pending)), now());
 
-    assert_eq!(settlement.next, Next::Again { at: now() + TimeDelta::seconds(5), reason: Some(Reason::Accepted) });
-    assert_eq!((settlement.attempt_spent, settlement.error, settlement.resume), (false, None, Some(resume)));
+        assert_eq!(settlement.next, Next::Again { at: now() + TimeDelta::seconds(5), reason: Some(Reason::Accepted) });
+        let kept = (settlement.attempt_spent, settlement.error, settlement.resume);
+        assert_eq!(kept, (spent, None, Some(resume.clone())), "a run that has begun is not one that never started");
+    }
+}
+
+#[test]
+fn at_most_once_waits_only_when_nothing_can_have_happened() {
+    let snooze = || Failure::snooze(Duration::from_secs(5), "busy");
+    let end = |failure| settle(&run(1, 0), &policy(Delivery::AtMostOnce), Ended::Answered(Err(failure)), now()).next;
+
+    assert_eq!(end(snooze()), Next::Finish { outcome: Outcome::Unknown, reason: None });
+    assert_eq!(end(snooze().before_effect()), Next::Again { at: now() + TimeDelta::seconds(5), reason: None });
 }
 
 #[test]

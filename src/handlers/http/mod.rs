@@ -136,6 +136,10 @@ impl Handler for Settings {
         errors
     }
 
+    fn resumes(&self) -> bool {
+        true
+    }
+
     async fn run(&self, ctx: Context) -> Ending {
         if let Some(resume) = &ctx.run.resume {
             return poll::look(self, &ctx, resume).await;

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     domain::job::{Job, JobName},
-    engine::{Engine, planner},
+    engine::{Engine, loops, planner},
     job_table::JobTable,
     store::{ActivateRequest, StoreError},
 };
@@ -78,10 +78,10 @@ pub async fn stay_active(engine: Arc<Engine>, turn: Arc<Mutex<()>>, stop: Cancel
             }
             Ok(_) => {
                 if let Err(error) = activate(&engine, &table).await {
-                    engine.database_failed(&error);
+                    loops::failed(&engine, &error);
                 }
             }
-            Err(error) => engine.database_failed(&error),
+            Err(error) => loops::failed(&engine, &error),
         }
     }
 }

@@ -55,8 +55,10 @@ pub async fn reload(engine: Arc<Engine>, reloading: Reloading, stop: Cancellatio
     let Reloading { reader, hangup, jobs, turn } = reloading;
     let mut watch = Watch::new(reader.watched.clone()).await;
     let mut again = None;
-    loop {
+    let mut held = None;
+    while !stop.is_cancelled() {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = hangup.notified() => {}
             () = watch.changed() => {}
@@ -65,8 +67,13 @@ pub async fn reload(engine: Arc<Engine>, reloading: Reloading, stop: Cancellatio
         let reader = Arc::clone(&reader);
         let read = tokio::task::spawn_blocking(move || (reader.read)()).await;
         let read = read.unwrap_or_else(|panic| Err(format!("reading the job table failed: {panic}")));
-        let _turn = turn.lock().await;
+        let mine = match held.take() {
+            Some(mine) => mine,
+            None => Arc::clone(&turn).lock_owned().await,
+        };
         again = once(&engine, &jobs, read).await;
+        // An activation whose answer was lost may have happened: nobody asks for the old table before it was tried again.
+        held = again.map(|_| mine);
     }
 }
 

@@ -26,7 +26,8 @@ statements! {
     END_REPLACED = Sql::both(
         "update {runs}
         set state = 'finished', reason = 'replaced', finished_at = $2,
-            outcome = case when attempt = 0 then 'skipped' else 'cancelled' end
+            outcome = case when attempt = 0 then 'skipped'
+                when at_most_once and resume is not null then 'unknown' else 'cancelled' end
         where job {in($1)} and trigger = 'schedule' and state <> 'finished' and scheduled_for is not null
         and state <> 'running'"
     );

@@ -20,6 +20,15 @@ use crate::{
 /// Streams looked at beyond the free slots, for those whose scope turns out to be taken.
 const SPARE_STREAMS: usize = 256;
 
+/// Exclusive work does not begin beside work of the same job that was accepted elsewhere and goes on there.
+macro_rules! not_beside_accepted {
+    () => {
+        " and (not r.exclusive or r.resume is not null or not exists (
+            select 1 from {runs} a where a.job = r.job and a.resume is not null and a.state in ('waiting', 'due')
+        ))"
+    };
+}
+
 /// A stream is a job's due rows that are exclusive, or those that are not. The scan hops from job to job over the
 /// claim index, so neither idle jobs nor a million due rows of one job cost anything.
 macro_rules! streams {
@@ -41,7 +50,9 @@ macro_rules! streams {
                     where r.job = j.name and r.exclusive = kind.exclusive and r.state = 'due' and r.crashes ",
             $crashes,
             "
-                    and r.due_at <= $1
+                    and r.due_at <= $1",
+            not_beside_accepted!(),
+            "
                     order by r.priority desc, r.due_at, r.id
                     limit 1
                 )
@@ -92,7 +103,9 @@ macro_rules! claim {
                     where r.job = o.job and r.exclusive = o.exclusive and r.state = 'due' and r.crashes ",
             $crashes,
             "
-                    and r.due_at <= $6
+                    and r.due_at <= $6",
+            not_beside_accepted!(),
+            "
                     order by r.priority desc, r.due_at, r.id
                     limit case when o.exclusive then least(1, o.free) else o.free end
                 ) p
@@ -115,7 +128,9 @@ macro_rules! claim {
                     where r.job = q.job and r.exclusive = q.exclusive and r.state = 'due' and r.crashes ",
             $crashes,
             "
-                    and r.due_at <= $6
+                    and r.due_at <= $6",
+            not_beside_accepted!(),
+            "
                     order by r.priority desc, r.due_at, r.id
                     limit q.quota
                     for update skip locked
@@ -124,7 +139,7 @@ macro_rules! claim {
             update {runs}
             set state = 'running', attempt = attempt + 1, replica = $7, lease = $8, reason = null,
                 started_at = case when resume is null then {instant($6)} else coalesce(started_at, {instant($6)}) end,
-                lag_ms = case when attempt = 0 and resume is null then {ms($6, due_at)} else lag_ms end, progress = null,
+                lag_ms = case when attempt = 0 then {ms($6, due_at)} else lag_ms end, progress = null,
                 progress_note = null
             where id = any(array(select picked_id from picked))
             returning {run_columns}"
@@ -145,23 +160,25 @@ statements! {
     CLAIM = Sql::postgres(claim!("= 0")).given(GIVEN);
     CLAIM_SUSPECT = Sql::postgres(claim!("> 0")).given(GIVEN);
     RUNNING = Sql::sqlite("select count(*) from {runs} where job = $1 and state = 'running'");
-    PEEK = Sql::sqlite(
-        "select priority, due_at, id from {runs}
-        where job = $1 and exclusive = $2 and state = 'due' and crashes = 0 and due_at <= $3
-        order by priority desc, due_at, id
+    PEEK = Sql::sqlite(concat!(
+        "select r.priority, r.due_at, r.id from {runs} r
+        where r.job = $1 and r.exclusive = $2 and r.state = 'due' and r.crashes = 0 and r.due_at <= $3",
+        not_beside_accepted!(),
+        " order by r.priority desc, r.due_at, r.id
         limit $4"
-    );
-    PEEK_SUSPECT = Sql::sqlite(
-        "select priority, due_at, id from {runs}
-        where job = $1 and exclusive = $2 and state = 'due' and crashes > 0 and due_at <= $3
-        order by priority desc, due_at, id
+    ));
+    PEEK_SUSPECT = Sql::sqlite(concat!(
+        "select r.priority, r.due_at, r.id from {runs} r
+        where r.job = $1 and r.exclusive = $2 and r.state = 'due' and r.crashes > 0 and r.due_at <= $3",
+        not_beside_accepted!(),
+        " order by r.priority desc, r.due_at, r.id
         limit $4"
-    );
+    ));
     TAKE = Sql::sqlite(
         "update {runs}
         set state = 'running', attempt = attempt + 1, replica = $2, lease = $3, reason = null,
             started_at = case when resume is null then {instant($4)} else coalesce(started_at, {instant($4)}) end,
-            lag_ms = case when attempt = 0 and resume is null then {ms($4, due_at)} else lag_ms end, progress = null,
+            lag_ms = case when attempt = 0 then {ms($4, due_at)} else lag_ms end, progress = null,
             progress_note = null
         where id {in($1)}
         returning {run_columns}"

@@ -35,7 +35,7 @@ statements! {
     /// By the absence of a living holder, not by a list of the dead: a claim that was on its way when its replica
     /// died is found the next time.
     ORPHANS = Sql::both(
-        "select r.id, r.job, r.lease, r.replica, r.crashes, r.at_most_once and r.resume is null, r.cancel_requested_at is not null
+        "select r.id, r.job, r.lease, r.replica, r.crashes, r.at_most_once, r.resume is not null, r.cancel_requested_at is not null
         from {runs} r
         where r.state = 'running' and r.replica <> $1
         and not exists (select 1 from {replicas} p where p.id = r.replica and p.state = 'live')
@@ -43,7 +43,7 @@ statements! {
         {for_update_of(r)}"
     );
     RUNNING = Sql::both(
-        "select id, job, lease, replica, crashes, at_most_once and resume is null, cancel_requested_at is not null
+        "select id, job, lease, replica, crashes, at_most_once, resume is not null, cancel_requested_at is not null
         from {runs}
         where state = 'running'
         order by id
@@ -127,8 +127,9 @@ struct Doomed {
     lease: Uuid,
     replica: Uuid,
     crashes: i32,
-    /// Promised at most once, and without a `resume` to go on from.
     at_most_once: bool,
+    /// It has something to go on from, so nothing is done twice.
+    resumes: bool,
     cancel_requested: bool,
 }
 
@@ -147,13 +148,21 @@ impl Doomed {
         let run = RunId(c.uuid()?);
         let _job = c.job()?;
         let (lease, replica, crashes) = (c.uuid()?, c.uuid()?, c.small()?);
-        Ok(Self { run, lease, replica, crashes, at_most_once: c.flag()?, cancel_requested: c.flag()? })
+        Ok(Self {
+            run,
+            lease,
+            replica,
+            crashes,
+            at_most_once: c.flag()?,
+            resumes: c.flag()?,
+            cancel_requested: c.flag()?,
+        })
     }
 
     /// When a run aboard had crashes on its record before, it is the culprit, and its neighbours are innocent.
     fn fate(&self, suspect_aboard: bool) -> Fate {
         let counted = !suspect_aboard || 1 <= self.crashes;
-        if self.at_most_once {
+        if self.at_most_once && (!self.resumes || self.cancel_requested) {
             Fate::Ended(Outcome::Unknown, Some(Reason::Crashed))
         } else if self.cancel_requested {
             Fate::Ended(Outcome::Cancelled, None)
@@ -188,7 +197,7 @@ mod tests {
 
     fn doomed(crashes: i32) -> Doomed {
         let (run, lease, replica) = (RunId(Uuid::nil()), Uuid::nil(), Uuid::nil());
-        Doomed { run, lease, replica, crashes, at_most_once: false, cancel_requested: false }
+        Doomed { run, lease, replica, crashes, at_most_once: false, resumes: false, cancel_requested: false }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     domain::{
         clean,
-        run::{Lease, MAX_ERROR_CHARS, RunId, State},
+        run::{Lease, MAX_ERROR_CHARS, Outcome, RunId, State},
         settle::{Next, Settlement},
     },
     store::{
@@ -32,8 +32,8 @@ macro_rules! settle {
             $before,
             "update {runs}
             set state = case when cancel_requested_at is null then given_state else 'finished' end,
-                outcome = case when given_outcome is null and cancel_requested_at is not null then 'cancelled'
-                    else given_outcome end,
+                outcome = case when given_outcome is not null or cancel_requested_at is null then given_outcome
+                    when at_most_once and coalesce(given_resume, resume) is not null then 'unknown' else 'cancelled' end,
                 reason = case when given_outcome is null and cancel_requested_at is not null
                     then coalesce(reason, 'operator') else given_reason end,
                 finished_at = case when given_outcome is null and cancel_requested_at is null then null else {instant($17)} end,
@@ -45,7 +45,7 @@ macro_rules! settle {
                 errors = case when given_noted then {noted(errors, attempt, $18, given_error)} else errors end
             from ", $from, "
             where id = given_id and lease = given_lease and {still_running(state)}
-            returning id, job"
+            returning id, job, outcome"
         )
     };
 }
@@ -210,16 +210,21 @@ pub(super) async fn apply(session: &mut Session<'_>, items: Arc<[Item]>, now: Da
     }
     let rest = items.iter().filter(|item| !applied.contains(&item.run)).map(|item| item.columns(now));
     let rows = session.bulk(&SETTLE, rest.collect(), params![now, rfc3339(now)]).await?;
-    let mut jobs = HashMap::new();
+    let (mut jobs, mut outcomes) = (HashMap::new(), HashMap::new());
     for row in rows {
         let mut columns = row.columns();
         let run = RunId(columns.uuid()?);
         jobs.insert(run, columns.text()?);
+        outcomes.insert(run, columns.maybe_word::<Outcome>()?);
         applied.insert(run);
     }
     pause_jobs(session, &items, &jobs, now).await?;
     let late = late_ones(session, &items, &applied, now).await?;
-    let settled = |item: &Item| if late.contains(&item.run) { Settled::Late } else { Settled::Applied };
+    let settled = |item: &Item| match (&item.settlement.next, outcomes.get(&item.run)) {
+        _ if late.contains(&item.run) => Settled::Late,
+        (Next::Again { .. }, Some(Some(outcome))) => Settled::EndedInstead(*outcome),
+        _ => Settled::Applied,
+    };
     Ok(items.iter().map(settled).collect())
 }
 
