@@ -68,6 +68,9 @@ pub fn name_replica(replica: impl fmt::Display) {
     let _ = REPLICA.set(replica.to_string());
 }
 
+/// Told by a dependency what a handler tells as well: a failure is logged once, where it is settled.
+const TOLD_TWICE: &str = "rustls_platform_verifier=off";
+
 /// Our own lines from this level up; those of our dependencies from `WARN`.
 fn filter(level: &str) -> Result<EnvFilter, String> {
     let plain = match level.trim().to_ascii_lowercase().as_str() {
@@ -77,7 +80,7 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
         other => other.parse().ok(),
     };
     let directives = match plain {
-        Some(level) => format!("{},emponto={level},workers={level}", level.min(LevelFilter::WARN)),
+        Some(level) => format!("{},{TOLD_TWICE},emponto={level},workers={level}", level.min(LevelFilter::WARN)),
         None => level.to_owned(),
     };
     EnvFilter::builder()

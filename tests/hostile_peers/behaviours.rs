@@ -248,6 +248,11 @@ fn odd_answers() -> Vec<Behaviour> {
             InDoubt(Permanent, "answered 307: redirects are not followed"),
         ),
         answers(
+            "accepts, and sends us to the metadata of the cloud",
+            format!("HTTP/1.1 202 Accepted\r\nlocation: {metadata}\r\ncontent-length: 0\r\n\r\n"),
+            InDoubt(Permanent, "a location of another origin (http://169.254.169.254), which is not followed"),
+        ),
+        answers(
             "switches protocols unasked",
             "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
             InDoubt(Permanent, "answered 101"),

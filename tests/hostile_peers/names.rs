@@ -185,7 +185,7 @@ async fn a_name_is_refused_when_all_its_addresses_are() {
 async fn a_full_url_is_filtered_though_it_has_no_target() {
     let names = Names::answering(&[&["169.254.170.2"]]);
 
-    let refused = post(json!({ "get": "http://api.example/x" }), with_names(&names, Targets::new())).await;
+    let refused = post(json!({ "get": "http://api.example:9/x" }), with_names(&names, Targets::new())).await;
 
     assert_refused(refused, &["it is at 169.254.170.2, which is link-local"]);
 }
@@ -247,14 +247,14 @@ async fn a_connection_made_for_one_target_is_not_used_for_one_that_may_reach_les
 #[tokio::test]
 async fn a_name_without_addresses_and_a_name_nobody_looks_up_are_known_to_be_unsent() {
     let nothing = Names::answering(&[&[]]);
-    let ended = post(json!({ "get": "http://api.example/x" }), with_names(&nothing, Targets::new())).await;
+    let ended = post(json!({ "get": "http://api.example:9/x" }), with_names(&nothing, Targets::new())).await;
     let failure = ended.expect_err("nowhere to go");
     assert_eq!((failure.kind, failure.before_effect), (FailureKind::Retry, true));
     assert!(failure.message.contains("cannot connect: host \"api.example\" has no address"), "{}", failure.message);
 
     let silent = HttpClients::with_names(Arc::new(Silent));
     let tools = Tools { http: Arc::new(silent), ..Tools::new(Targets::new()) };
-    let settings = json!({ "get": "http://api.example/x", "timeout": "500ms" });
+    let settings = json!({ "get": "http://api.example:9/x", "timeout": "500ms" });
     let ended = commit(work("http", settings).run(Context { tools, ..context(no_database()) }).await).await;
     let failure = ended.expect_err("nobody looks it up");
     assert_eq!((failure.kind, failure.before_effect), (FailureKind::Retry, true), "{}", failure.message);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use emponto::domain::run::FailureKind;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::{
     ServerConfig, ServerConnection, StreamOwned,
     crypto::ring,
@@ -42,6 +42,15 @@ impl Authority {
         Self { pem, issuer: Issuer::new(params, key) }
     }
 
+    /// What a server shows that is its own authority, as the tools of many manuals make it.
+    fn as_server() -> Arc<ServerConfig> {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).expect("a certificate");
+        showing(&certificate, &key)
+    }
+
     /// What a server for `host` shows, valid until the end of a year.
     fn for_host(&self, host: &str, last_year: i32) -> Arc<ServerConfig> {
         let key = KeyPair::generate().expect("a key");
@@ -49,15 +58,19 @@ impl Authority {
         params.not_before = date_time_ymd(2001, 1, 1);
         params.not_after = date_time_ymd(last_year, 12, 31);
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("ring speaks TLS 1.2 and 1.3")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .expect("the key is that of the certificate");
-        Arc::new(config)
+        showing(&certificate, &key)
     }
+}
+
+fn showing(certificate: &Certificate, key: &KeyPair) -> Arc<ServerConfig> {
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks TLS 1.2 and 1.3")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .expect("the key is that of the certificate");
+    Arc::new(config)
 }
 
 /// A server that answers over TLS, and counts the requests that got as far as being read. With `cut`, it closes the
@@ -92,14 +105,19 @@ fn https(server: &Server) -> String {
 
 #[tokio::test]
 async fn a_certificate_of_nobody_is_refused_before_anything_is_sent() {
-    let server = serving(Authority::new().for_host("127.0.0.1", 2099), false);
+    for (config, words) in [
+        (Authority::new().for_host("127.0.0.1", 2099), "signed by nobody whom this machine trusts"),
+        (Authority::as_server(), "that of an authority and not of a server, as self-signed ones often are"),
+    ] {
+        let server = serving(config, false);
 
-    let failure = call(post(&https(&server), &json!({}))).await.expect_err("nobody trusts it");
+        let failure = call(post(&https(&server), &json!({}))).await.expect_err("nobody trusts it");
 
-    assert_eq!((failure.kind, failure.before_effect), (FailureKind::Retry, true));
-    let words = "cannot connect: its certificate is signed by nobody whom this machine trusts; nothing was sent";
-    assert!(failure.message.ends_with(words), "{}", failure.message);
-    assert_eq!(server.requests(), 0);
+        assert_eq!((failure.kind, failure.before_effect), (FailureKind::Retry, true));
+        let end = format!("cannot connect: its certificate is {words}; nothing was sent");
+        assert!(failure.message.ends_with(&end), "{}", failure.message);
+        assert_eq!(server.requests(), 0);
+    }
 }
 
 #[tokio::test]
@@ -143,7 +161,9 @@ async fn plain_http_on_a_tls_port_is_no_answer() {
 fn ran(setup: &Setup, jobs: &[&str]) -> Vec<Value> {
     jobs.iter()
         .map(|job| {
-            setup.run(&["run", job, "--once"]);
+            let told = setup.run(&["run", job, "--once"]);
+            let told = format!("{}{}", String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
+            assert!(told.matches("certificate").count() <= 1, "a failure is told once:\n{told}");
             let rows = setup.run(&["runs", "list", "--job", job, "-o", "json"]);
             let rows: Value = serde_json::from_slice(&rows.stdout).expect("JSON");
             rows[0].clone()

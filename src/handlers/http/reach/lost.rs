@@ -87,6 +87,10 @@ fn certificate_words(error: &CertificateError) -> String {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "its certificate is not valid yet".into()
         }
+        // The error behind it belongs to a crate that is not ours to name; its text is that of its variant.
+        CertificateError::Other(inner) if inner.to_string().contains("CaUsedAsEndEntity") => {
+            "its certificate is that of an authority and not of a server, as self-signed ones often are".into()
+        }
         CertificateError::UnknownIssuer => "its certificate is signed by nobody whom this machine trusts".into(),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "its certificate is for another host".into()
