@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -355,11 +355,21 @@ run.sql = {{ text = "select 1 / (case when cast(:payload as text) is null then 1
     assert!(lines.iter().any(|line| line.text("level") == "DEBUG"), "the level was not asked for");
 }
 
+/// Killed when the test gives up on it.
+struct Kept(Child);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A daemon whose stderr is a pipe, and what becomes of it while the pipe is treated so.
 fn with_a_pipe(treat: impl FnOnce(std::process::ChildStderr) -> Option<std::process::ChildStderr>) {
     let jobs: String = (0..60).map(|n| format!("[jobs.job_{n}]\nevery = \"1s\"\nrun.noop = {{}}\n")).collect();
     let setup = Setup::new(&format!("version = 1\n[defaults]\ntimezone = \"UTC\"\n{jobs}"));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_workers"))
+    let child = Command::new(env!("CARGO_BIN_EXE_workers"))
         .current_dir(setup.folder.path())
         .env_clear()
         .env("WORKERS_LISTEN", format!("127.0.0.1:{}", setup.port))
@@ -369,7 +379,9 @@ fn with_a_pipe(treat: impl FnOnce(std::process::ChildStderr) -> Option<std::proc
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let kept = treat(child.stderr.take().expect("a pipe"));
+    let mut kept = Kept(child);
+    let child = &mut kept.0;
+    let pipe = treat(child.stderr.take().expect("a pipe"));
     let fired = |at_least: f64| {
         let metrics = http(setup.port, "GET", "/metrics", &[], "").map(|answer| answer.body).unwrap_or_default();
         let value = metrics
@@ -388,7 +400,7 @@ fn with_a_pipe(treat: impl FnOnce(std::process::ChildStderr) -> Option<std::proc
         assert!(Instant::now() < deadline + PATIENCE, "it does not end");
         thread::sleep(Duration::from_millis(20));
     }
-    drop(kept);
+    drop(pipe);
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 

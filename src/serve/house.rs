@@ -245,10 +245,11 @@ impl House {
     }
 
     /// A second signal: what runs is left to the next process.
-    pub fn leave_at_once(&self) {
+    pub fn leave_at_once(&self) -> Goodbye {
         self.engine.news.sum_up();
         let left_running = self.engine.running.by_job().len();
         warn!(component = "scheduler", left_running, "stopping at once: told to a second time");
+        Goodbye::Forced
     }
 
     /// Waits until no attempt is running or unsettled and none can start any more, at most this long.

@@ -143,10 +143,7 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
     let house = House::new(engine, observer, finished);
     let goodbye = tokio::select! {
         goodbye = house.live(&options, &signals, reloading) => goodbye,
-        () = signals.second.cancelled() => {
-            house.leave_at_once();
-            Ok(Goodbye::Forced)
-        }
+        () = signals.second.cancelled() => Ok(house.leave_at_once()),
     };
     web.close().await;
     // What was not waited for must not go on without its daemon.

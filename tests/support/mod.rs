@@ -13,8 +13,11 @@ pub mod target;
 
 use std::net::TcpListener;
 
-/// A port of 127.0.0.1 that nobody listens on now.
+/// A port that nobody uses now, on any address. Below the range from which the kernel gives out ports, so that no client
+/// socket takes it before the daemon does.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
-    listener.local_addr().expect("a bound listener has an address").port()
+    let is_free =
+        |port: &u16| TcpListener::bind(("::", *port)).or_else(|_| TcpListener::bind(("0.0.0.0", *port))).is_ok();
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..32_000)).take(100);
+    ports.find(is_free).expect("one of a hundred ports is free")
 }
