@@ -241,6 +241,19 @@ impl Settlement {
         Self { error: Some(clean::text(error, MAX_ERROR_CHARS)), ..self }
     }
 
+    /// What the handler said when it was ended from outside: it explains the end and does not decide it.
+    pub fn with_last_words(self, failure: &Failure) -> Self {
+        let error = match &self.error {
+            Some(error) => format!("{error}; {}", failure.message),
+            None => failure.message.clone(),
+        };
+        let settlement = match &failure.report {
+            Some(report) => self.with_report(report),
+            None => self,
+        };
+        Self { resume: failure.resume.clone().or_else(|| settlement.resume.clone()), ..settlement.with_error(&error) }
+    }
+
     fn with_failure(self, failure: Failure) -> Self {
         let settlement = match &failure.report {
             Some(report) => self.with_report(report),
