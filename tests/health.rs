@@ -13,14 +13,16 @@ use emponto::{
             assess,
         },
         job::Job,
-        run::{Outcome, ReplicaId},
+        run::{Failure, Outcome, ReplicaId},
+        settle::Ended,
     },
+    engine::{Scope, observe::Observer},
     metrics::Metrics,
 };
 use serde_json::{Value, json};
 use support::{
     daemon::{Setup, http},
-    world::read_table,
+    world::{House, World, name, read_table, utc},
 };
 use uuid::Uuid;
 
@@ -203,6 +205,59 @@ fn the_first_four_keys_of_the_workers_answer_are_the_documented_bytes() {
     assert!(text.starts_with(documented), "{text}");
     let answer: Value = serde_json::from_str(&text).unwrap();
     assert!(answer["queue_size"].is_i64() && answer["mensagens"] == "healthy");
+}
+
+#[tokio::test]
+async fn an_old_success_is_remembered_behind_many_failures_and_found_again_after_a_restart() {
+    let mut world =
+        World::new("[jobs.a]\nevery = '1min'\nretry = { max_attempts = 1 }\nrun.noop = {}", "2026-03-02 08:00").await;
+    let observe = |world: &World| {
+        let look = Snapshot::starting(ReplicaId(Uuid::nil()), "0.0.0", world.now());
+        Observer::new(Arc::new(arc_swap::ArcSwap::from_pointee(look)))
+    };
+    let observer = observe(&world);
+    world.run_until("2026-03-02 08:05").await;
+    let engine = Arc::clone(&world.house.as_ref().unwrap().engine);
+    observer.sample(&engine, world.now()).await.unwrap();
+    world.script("a", |_| (TimeDelta::zero(), Ended::Answered(Err(Failure::retry("no")))));
+
+    for minute in ["08:20", "08:40", "09:00"] {
+        world.run_until(&format!("2026-03-02 {minute}")).await;
+        observer.follow(&engine, world.now()).await.unwrap();
+    }
+
+    let restarted = observe(&world);
+    restarted.follow(&engine, world.now()).await.unwrap();
+    for observer in [&observer, &restarted] {
+        let look = observer.reader().load_full();
+        let stats = &look.jobs[&name("a")];
+        assert_eq!(stats.last_success, Some(utc("2026-03-02 08:05")));
+        assert_eq!((stats.consecutive_failures, stats.last_error.as_deref()), (20, Some("no")));
+    }
+    // Counts come with the longer look.
+    assert_eq!(observer.reader().load().jobs[&name("a")].day.errors, 0);
+    observer.sample(&engine, world.now()).await.unwrap();
+    assert_eq!(observer.reader().load().jobs[&name("a")].day.errors, 55);
+}
+
+#[tokio::test]
+async fn a_job_whose_schedule_in_force_is_another_tables_is_not_judged_by_ours() {
+    let table = |schedule: &str| format!("[jobs.a]\n{schedule}\nrun.http = {{ post = 'http://app/' }}");
+    let mut world = World::new(&table("every = '10min'"), "2026-03-02 08:00").await;
+    world.run_until("2026-03-02 08:30").await;
+    let newer = read_table(&table("at = '12:00'"));
+    let _other = House::open(&world.store, &world.clock, &newer, Scope::default()).await;
+
+    world.run_until("2026-03-02 09:30").await;
+
+    let engine = Arc::clone(&world.house.as_ref().unwrap().engine);
+    let look = Snapshot::starting(ReplicaId(Uuid::nil()), "0.0.0", world.now());
+    let observer = Observer::new(Arc::new(arc_swap::ArcSwap::from_pointee(look)));
+    observer.sample(&engine, world.now()).await.unwrap();
+    let jobs: Vec<_> = engine.table().jobs.values().map(|entry| Arc::clone(&entry.job)).collect();
+    let health = assess(&jobs, &observer.reader().load(), world.now());
+    let verdict = health.job("a").unwrap();
+    assert_eq!((verdict.status, verdict.reason), (JobStatus::Healthy, Some(Why::OtherTable)));
 }
 
 const FAILING: &str = r#"

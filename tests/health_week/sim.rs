@@ -43,6 +43,8 @@ pub struct Worker {
     pub paused: bool,
     first_seen: DateTime<Utc>,
     cursor: DateTime<Utc>,
+    /// The first instant after the cursor.
+    next_due: Option<DateTime<Utc>>,
     newest: Option<Newest>,
     unfinished: Vec<Unfinished>,
     /// In the order in which they finished.
@@ -69,6 +71,7 @@ impl Sim {
 
     pub fn add(&mut self, job: Arc<Job>, script: Script) {
         self.workers.push(Worker {
+            next_due: job.schedule.as_ref().and_then(|schedule| schedule.next_after(self.now)),
             job,
             script,
             paused: false,
@@ -150,11 +153,7 @@ impl Worker {
     }
 
     fn plan(&mut self, now: DateTime<Utc>, ids: &mut u128) {
-        let is_due = |worker: &Self| {
-            let next = worker.job.schedule.as_ref().and_then(|schedule| schedule.next_after(worker.cursor));
-            next.is_some_and(|next| next <= now)
-        };
-        while is_due(self) {
+        while self.next_due.is_some_and(|next| next <= now) {
             let planned = plan(&self.job, &self.standing(), now);
             if let Some(fold) = planned.fold {
                 self.fold(fold.id, &fold.row);
@@ -164,6 +163,7 @@ impl Worker {
                 self.insert(&row, RunId(Uuid::from_u128(*ids)), now);
             }
             self.cursor = planned.planned_until;
+            self.next_due = self.job.schedule.as_ref().and_then(|schedule| schedule.next_after(self.cursor));
         }
     }
 

@@ -113,3 +113,104 @@ fn ended(runs: &[Ended], which: fn(Outcome) -> bool) -> Option<DateTime<Utc>> {
 fn instant_of(runs: &[Ended], which: fn(&Ended) -> bool) -> Option<DateTime<Utc>> {
     runs.iter().filter(|run| which(run)).filter_map(|run| run.scheduled_for).max()
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::domain::health::tests::at;
+
+    const NOW: &str = "2026-11-18T13:30:10Z";
+
+    /// Rows of one a minute, the newest first: `s` succeeded with an item, `0` with none, `f` failed, `h` was skipped by
+    /// its handler, `n` is not configured here, `g` was kept back by its gate, `p` was paused, `o` overlapped.
+    fn rows(letters: &str) -> Vec<Ended> {
+        letters
+            .chars()
+            .enumerate()
+            .map(|(index, letter)| row(letter, at(NOW) - TimeDelta::minutes(index as i64)))
+            .collect()
+    }
+
+    fn row(letter: char, at: DateTime<Utc>) -> Ended {
+        let (outcome, reason, attempt) = match letter {
+            's' | '0' => (Outcome::Success, None, 1),
+            'f' => (Outcome::Error, Some(Reason::Exhausted), 3),
+            'h' => (Outcome::Skipped, Some(Reason::Handler), 1),
+            'n' => (Outcome::Skipped, Some(Reason::NotConfigured), 1),
+            'g' => (Outcome::Skipped, Some(Reason::Gate), 0),
+            'p' => (Outcome::Skipped, Some(Reason::Paused), 0),
+            _ => (Outcome::Skipped, Some(Reason::Overlap), 0),
+        };
+        Ended {
+            outcome,
+            reason,
+            attempt,
+            scheduled_for: Some(at),
+            started_at: Some(at).filter(|_| 0 < attempt),
+            finished_at: at,
+            lag_ms: Some(1),
+            duration_ms: Some(7).filter(|_| 0 < attempt),
+            items: Some((letter == 's').into()),
+            left: None,
+            error: (letter == 'f').then(|| at.to_string()),
+        }
+    }
+
+    fn looked_back(letters: &str) -> JobStats {
+        let mut stats = JobStats::new(at(NOW) - TimeDelta::days(1));
+        stats.look_back(&rows(letters));
+        stats
+    }
+
+    #[test]
+    fn streaks_go_back_to_what_ends_them_and_skips_are_neither() {
+        for (letters, failures, empty) in [
+            ("ffs", 2, 0),
+            ("fhofs", 2, 0),
+            ("sff", 0, 0),
+            ("000s", 0, 3),
+            ("0h0f0", 0, 2),
+            // What failed before the job was told not to work here is over.
+            ("nff", 0, 0),
+            ("fgff", 1, 0),
+            ("", 0, 0),
+        ] {
+            let stats = looked_back(letters);
+
+            assert_eq!((stats.consecutive_failures, stats.empty_successes), (failures, empty), "{letters}");
+        }
+    }
+
+    #[test]
+    fn excuses_and_answers_are_told_apart_from_what_nobody_excused() {
+        let ago = |minutes| Some(at(NOW) - TimeDelta::minutes(minutes));
+        for (letters, excused, answered) in
+            [("op", ago(1), None), ("fg", ago(1), None), ("fh", None, ago(1)), ("hn", None, ago(0)), ("of", None, None)]
+        {
+            let stats = looked_back(letters);
+
+            assert_eq!((stats.excused_until, stats.answered_until), (excused, answered), "{letters}");
+        }
+    }
+
+    #[test]
+    fn what_was_known_stays_known_unless_it_lies_in_the_future() {
+        let (now, later) = (at(NOW), at(NOW) + TimeDelta::days(365));
+        let old = looked_back("phs");
+        let wrong = JobStats { last_success: Some(later), excused_until: Some(later), ..JobStats::new(now) };
+
+        let mut stats = looked_back("ff");
+        stats.remember(&old, now);
+        let newest_error = Some(now.to_string());
+        assert_eq!((stats.last_success, stats.last_error.clone()), (old.last_success, newest_error.clone()));
+        assert_eq!((stats.excused_until, stats.answered_until), (old.excused_until, old.answered_until));
+
+        stats.remember(&wrong, now);
+        assert_eq!((stats.last_success, stats.excused_until), (old.last_success, old.excused_until));
+        let mut quiet = looked_back("s");
+        quiet.remember(&stats, now);
+        assert_eq!((quiet.last_failure, quiet.last_error), (Some(now), newest_error));
+    }
+}

@@ -313,16 +313,6 @@ fn the_planner_and_the_database_decide_over_the_whole() {
             PlannerState::Running,
             Status::Critical,
         ),
-        ("on a container's layer", |s, _| s.ephemeral = true, PlannerState::Running, Status::Degraded),
-        ("unexplained", |s, _| s.unexplained = 1, PlannerState::Running, Status::Degraded),
-        ("late", |s, ago| s.planner.oldest_owed = Some(ago(31)), PlannerState::Running, Status::Degraded),
-        ("old figures", |s, ago| s.sampled_at = Some(ago(121)), PlannerState::Running, Status::Degraded),
-        (
-            "an edit was refused",
-            |s, ago| s.reload = Some(FailedReload { since: ago(9), problem: "line 3".into() }),
-            PlannerState::Running,
-            Status::Degraded,
-        ),
     ];
 
     for (name, change, planner, status) in cases {
