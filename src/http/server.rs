@@ -41,10 +41,10 @@ const SOCKET_BUFFER_BYTES: u32 = 128 * 1024;
 /// Connections that have asked before, and whose next request is taken up at once: the others wait in line, so that a
 /// new client is never behind hundreds of requests that were sent in a row.
 const REPEATED: usize = 4;
-/// When so many had to leave for others, the rest is given `BREATH` to be heard: a flood must not push out a client
-/// before its request was read.
-const RUSH: u32 = 128;
-const BREATH: Duration = Duration::from_millis(1);
+/// After an eighth of all places was given out there is a pause. Whoever was let in is read meanwhile, so that nobody who
+/// has sent a request must leave for others before it was heard.
+const ROUNDS: usize = 8;
+const BREATH: Duration = Duration::from_millis(2);
 /// How many leave when a connection cannot be taken for want of file descriptors, and the pause for them to do so.
 const SHORTAGE_LEAVERS: usize = 8;
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(5);
@@ -141,7 +141,7 @@ async fn receive(listener: std::net::TcpListener, state: HttpState, shutdown: Ca
         http: state,
     });
     let talk = Talk { routes: TowerToHyperService::new(routes), line: Arc::new(Semaphore::new(REPEATED)), shutdown };
-    let mut reception = Reception { places: Places::new(most), leavers: 0, silent_until: None };
+    let mut reception = Reception { places: Places::new(most), round: most / ROUNDS, let_in: 0, silent_until: None };
     let talks = TaskTracker::new();
     let mut second = time::interval(Duration::from_secs(1));
     loop {
@@ -177,8 +177,10 @@ const LEAST_CONNECTIONS: usize = 8;
 /// Takes connections in.
 struct Reception {
     places: Arc<Places>,
-    /// Who had to leave for others since the last breath.
-    leavers: u32,
+    /// Connections between two pauses.
+    round: usize,
+    /// Connections since the last pause.
+    let_in: usize,
     /// A shortage is not told again before this tick of tokio's clock.
     silent_until: Option<time::Instant>,
 }
@@ -186,13 +188,12 @@ struct Reception {
 impl Reception {
     /// A place for a new connection. `None` = every connection has a request under way, and the new one is closed.
     async fn admit(&mut self) -> Option<Arc<Place>> {
-        let (place, somebody_left) = self.places.take()?;
-        self.leavers += u32::from(somebody_left);
-        if self.leavers == RUSH {
-            self.leavers = 0;
+        self.let_in += 1;
+        if self.round < self.let_in {
+            self.let_in = 1;
             time::sleep(BREATH).await;
         }
-        Some(Arc::new(place))
+        self.places.take().map(Arc::new)
     }
 
     /// A connection could not be taken, mostly for want of file descriptors: those that rest give theirs.
