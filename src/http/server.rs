@@ -1,6 +1,6 @@
 //! The listener and its limits: size and time of heads, number of connections, and who leaves when there are too many.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use axum::{Router, extract::Request, response::Response};
 use hyper::{body::Incoming, server::conn::http1, service::Service};
@@ -11,8 +11,8 @@ use hyper_util::{
 use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    runtime::{Builder, Handle, Runtime},
-    sync::Semaphore,
+    runtime::{Builder, Handle},
+    sync::{Semaphore, oneshot},
     task, time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -45,6 +45,8 @@ const REPEATED: usize = 4;
 /// has sent a request must leave for others before it was heard.
 const ROUNDS: usize = 8;
 const BREATH: Duration = Duration::from_millis(2);
+/// Tasks between two looks at the sockets; fewer than usual, because so long nobody new is heard.
+const LOOK_AT_SOCKETS: u32 = 16;
 /// How many leave when a connection cannot be taken for want of file descriptors, and the pause for them to do so.
 const SHORTAGE_LEAVERS: usize = 8;
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(5);
@@ -92,38 +94,24 @@ const NO_ADDRESS_FAMILY: i32 = 97;
 
 /// Serves until `shutdown`, then lets open answers end. Never fails: a connection that breaks is its client's affair.
 ///
-/// It works on a thread of its own, so that no crowd of clients keeps the engine waiting; what clients ask of the database
+/// It works on a thread of its own with one fair line of tasks, so that no crowd of clients keeps the engine waiting; what clients ask of the database
 /// is done on the runtime that calls this.
 pub async fn serve(listener: TcpListener, state: HttpState, shutdown: CancellationToken) {
     let database = Handle::current();
-    let served = Thread::start().and_then(|thread| Ok((thread, listener.into_std()?)));
-    match served {
-        Ok((thread, listener)) => {
-            // A panic has been told where it happened; there is nobody left to serve.
-            let _ = thread.handle().spawn(receive(listener, state, shutdown, database)).await;
-        }
+    let (end, ended) = oneshot::channel();
+    let started = listener.into_std().and_then(|listener| {
+        let runtime = Builder::new_current_thread().event_interval(LOOK_AT_SOCKETS).enable_all().build()?;
+        let serve = move || {
+            runtime.block_on(receive(listener, state, shutdown, database));
+            // Nobody waits any more: nothing to tell.
+            let _ = end.send(());
+        };
+        thread::Builder::new().name("http".into()).spawn(serve)
+    });
+    match started {
+        // A thread that died has told it where it happened; there is nobody left to serve.
+        Ok(_) => ended.await.unwrap_or_default(),
         Err(error) => error!(component = "http", "cannot serve: {error}"),
-    }
-}
-
-/// The runtime of all connections. It may be dropped anywhere: whoever still talks is cut off.
-struct Thread(Option<Runtime>);
-
-impl Thread {
-    fn start() -> io::Result<Self> {
-        Builder::new_multi_thread().worker_threads(1).thread_name("http").enable_all().build().map(|it| Self(Some(it)))
-    }
-
-    fn handle(&self) -> &Handle {
-        self.0.as_ref().expect("it is taken away only by its end").handle()
-    }
-}
-
-impl Drop for Thread {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
