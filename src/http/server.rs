@@ -12,7 +12,7 @@ use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     runtime::{Builder, Handle},
-    sync::{Semaphore, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task, time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -41,10 +41,9 @@ const SOCKET_BUFFER_BYTES: u32 = 128 * 1024;
 /// Connections that have asked before, and whose next request is taken up at once: the others wait in line, so that a
 /// new client is never behind hundreds of requests that were sent in a row.
 const REPEATED: usize = 4;
-/// After an eighth of all places was given out there is a pause. Whoever was let in is read meanwhile, so that nobody who
-/// has sent a request must leave for others before it was heard.
-const ROUNDS: usize = 8;
-const BREATH: Duration = Duration::from_millis(2);
+/// An eighth of all places is for connections whose first bytes were not looked for yet; the next one is let in when one of
+/// them was. So nobody who has sent a request must leave for others before it was heard, however slow the machine.
+const UNHEARD: usize = 8;
 /// Tasks between two looks at the sockets; fewer than usual, because so long nobody new is heard.
 const LOOK_AT_SOCKETS: u32 = 16;
 /// How many leave when a connection cannot be taken for want of file descriptors, and the pause for them to do so.
@@ -129,15 +128,16 @@ async fn receive(listener: std::net::TcpListener, state: HttpState, shutdown: Ca
         http: state,
     });
     let talk = Talk { routes: TowerToHyperService::new(routes), line: Arc::new(Semaphore::new(REPEATED)), shutdown };
-    let mut reception = Reception { places: Places::new(most), round: most / ROUNDS, let_in: 0, silent_until: None };
+    let mut reception =
+        Reception { places: Places::new(most), unheard: Arc::new(Semaphore::new(most / UNHEARD)), silent_until: None };
     let talks = TaskTracker::new();
     let mut second = time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    if let Some(place) = reception.admit().await {
-                        talks.spawn(talk.clone().with(stream, place));
+                    if let Some((place, unheard)) = reception.admit().await {
+                        talks.spawn(talk.clone().with(stream, place, unheard));
                     }
                 }
                 Err(error) => reception.run_short(&error).await,
@@ -165,23 +165,17 @@ const LEAST_CONNECTIONS: usize = 8;
 /// Takes connections in.
 struct Reception {
     places: Arc<Places>,
-    /// Connections between two pauses.
-    round: usize,
-    /// Connections since the last pause.
-    let_in: usize,
+    unheard: Arc<Semaphore>,
     /// A shortage is not told again before this tick of tokio's clock.
     silent_until: Option<time::Instant>,
 }
 
 impl Reception {
-    /// A place for a new connection. `None` = every connection has a request under way, and the new one is closed.
-    async fn admit(&mut self) -> Option<Arc<Place>> {
-        self.let_in += 1;
-        if self.round < self.let_in {
-            self.let_in = 1;
-            time::sleep(BREATH).await;
-        }
-        self.places.take().map(Arc::new)
+    /// A place for a new connection, and the mark of one that was not heard yet. `None` = every connection has a request
+    /// under way, and the new one is closed.
+    async fn admit(&mut self) -> Option<(Arc<Place>, OwnedSemaphorePermit)> {
+        let unheard = Arc::clone(&self.unheard).acquire_owned().await.ok()?;
+        Some((Arc::new(self.places.take()?), unheard))
     }
 
     /// A connection could not be taken, mostly for want of file descriptors: those that rest give theirs.
@@ -207,7 +201,7 @@ struct Talk {
 }
 
 impl Talk {
-    async fn with(self, stream: TcpStream, place: Arc<Place>) {
+    async fn with(self, stream: TcpStream, place: Arc<Place>, unheard: OwnedSemaphorePermit) {
         // Answers are written whole: there is nothing to wait for. A socket that refuses this is slower, and works.
         let _ = stream.set_nodelay(true);
         let mut rules = http1::Builder::new();
@@ -221,7 +215,11 @@ impl Talk {
         let service = hyper::service::service_fn(move |request| self.clone().answer(Arc::clone(&place), request));
         let connection = rules.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
+        // Goes on after a look at the sockets: what has come is read right below.
+        task::yield_now().await;
+        drop(unheard);
         tokio::select! {
+            biased;
             _ = connection.as_mut() => {}
             () = leave.cancelled() => {}
             () = shutdown.cancelled() => {
