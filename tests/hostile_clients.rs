@@ -120,6 +120,18 @@ fn a_head_that_drips_has_ten_seconds() {
 }
 
 #[test]
+fn a_connection_without_a_word_is_closed_after_ten_seconds() {
+    let daemon = Setup::new(JOBS).start();
+    let started = std::time::Instant::now();
+
+    let heard = support::raw::read_all(&mut support::raw::connect(daemon.port));
+
+    let took = started.elapsed();
+    assert_eq!(heard, "");
+    assert!((Duration::from_secs(9)..Duration::from_secs(18)).contains(&took), "{took:?}");
+}
+
+#[test]
 fn slow_bodies_do_not_keep_health_waiting_and_end_in_time() {
     let mut daemon = start_with_files(DEFAULT_FILES);
     let before = holdings(&daemon);

@@ -202,22 +202,25 @@ struct Talk {
 
 impl Talk {
     async fn with(self, stream: TcpStream, place: Arc<Place>, unheard: OwnedSemaphorePermit) {
-        // Answers are written whole: there is nothing to wait for. A socket that refuses this is slower, and works.
-        let _ = stream.set_nodelay(true);
-        let mut rules = http1::Builder::new();
-        rules
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .max_header_size(MAX_HEAD_BYTES)
-            .max_headers(MAX_HEADERS);
         let (leave, shutdown) = (place.leave.clone(), self.shutdown.clone());
-        let service = hyper::service::service_fn(move |request| self.clone().answer(Arc::clone(&place), request));
-        let connection = rules.serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        // Goes on after a look at the sockets: what has come is read right below.
+        // Goes on after a look at the sockets. What has come by then is read below without another pause, and who has
+        // sent nothing costs nothing until it does.
         task::yield_now().await;
         drop(unheard);
+        let heard = tokio::select! {
+            biased;
+            heard = time::timeout(HEAD_TIMEOUT, stream.readable()) => heard.is_ok_and(|ready| ready.is_ok()),
+            () = leave.cancelled() => false,
+            () = shutdown.cancelled() => false,
+        };
+        if !heard {
+            return;
+        }
+        // Answers are written whole: there is nothing to wait for. A socket that refuses this is slower, and works.
+        let _ = stream.set_nodelay(true);
+        let service = hyper::service::service_fn(move |request| self.clone().answer(Arc::clone(&place), request));
+        let connection = rules().serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
         tokio::select! {
             biased;
             _ = connection.as_mut() => {}
@@ -241,6 +244,18 @@ impl Talk {
         drop(working);
         response.map_err(|never| match never {})
     }
+}
+
+/// How heads are read.
+fn rules() -> http1::Builder {
+    let mut rules = http1::Builder::new();
+    rules
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS);
+    rules
 }
 
 /// The place was given to another just before the request came; the client may ask again on a new connection.
