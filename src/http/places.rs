@@ -50,19 +50,17 @@ impl Places {
         Arc::new(Self { most, book: Mutex::default() })
     }
 
-    /// A place; the oldest resting connection leaves when all are taken, which `bool` tells. `None` = none is resting.
-    pub fn take(self: &Arc<Self>) -> Option<(Place, bool)> {
+    /// A place; the oldest resting connection leaves when all are taken. `None` = none is resting.
+    pub fn take(self: &Arc<Self>) -> Option<Place> {
         let mut book = self.book();
-        let is_full = self.most <= book.taken;
-        if is_full && !book.send_away_oldest() {
+        if self.most <= book.taken && !book.send_away_oldest() {
             return None;
         }
         book.taken += 1;
         let leave = CancellationToken::new();
         let turn = book.rest(leave.clone());
-        let place =
-            Place { places: Arc::clone(self), leave, turn: Mutex::new(Some(turn)), has_asked: AtomicBool::new(false) };
-        Some((place, is_full))
+        let (turn, has_asked) = (Mutex::new(Some(turn)), AtomicBool::new(false));
+        Some(Place { places: Arc::clone(self), leave, turn, has_asked })
     }
 
     /// Sends resting connections away, the oldest first, at most this many.
@@ -155,7 +153,7 @@ mod tests {
     use super::*;
 
     fn take(places: &Arc<Places>) -> Arc<Place> {
-        Arc::new(places.take().expect("there is a place").0)
+        Arc::new(places.take().expect("there is a place"))
     }
 
     #[test]

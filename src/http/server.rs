@@ -1,6 +1,6 @@
 //! The listener and its limits: size and time of heads, number of connections, and who leaves when there are too many.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use axum::{Router, extract::Request, response::Response};
 use hyper::{body::Incoming, server::conn::http1, service::Service};
@@ -11,8 +11,8 @@ use hyper_util::{
 use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    runtime::{Builder, Handle, Runtime},
-    sync::Semaphore,
+    runtime::{Builder, Handle},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task, time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -41,10 +41,11 @@ const SOCKET_BUFFER_BYTES: u32 = 128 * 1024;
 /// Connections that have asked before, and whose next request is taken up at once: the others wait in line, so that a
 /// new client is never behind hundreds of requests that were sent in a row.
 const REPEATED: usize = 4;
-/// When so many had to leave for others, the rest is given `BREATH` to be heard: a flood must not push out a client
-/// before its request was read.
-const RUSH: u32 = 128;
-const BREATH: Duration = Duration::from_millis(1);
+/// An eighth of all places is for connections whose first bytes were not looked for yet; the next one is let in when one of
+/// them was. So nobody who has sent a request must leave for others before it was heard, however slow the machine.
+const UNHEARD: usize = 8;
+/// Tasks between two looks at the sockets; fewer than usual, because so long nobody new is heard.
+const LOOK_AT_SOCKETS: u32 = 16;
 /// How many leave when a connection cannot be taken for want of file descriptors, and the pause for them to do so.
 const SHORTAGE_LEAVERS: usize = 8;
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(5);
@@ -92,38 +93,24 @@ const NO_ADDRESS_FAMILY: i32 = 97;
 
 /// Serves until `shutdown`, then lets open answers end. Never fails: a connection that breaks is its client's affair.
 ///
-/// It works on a thread of its own, so that no crowd of clients keeps the engine waiting; what clients ask of the database
+/// It works on a thread of its own with one fair line of tasks, so that no crowd of clients keeps the engine waiting; what clients ask of the database
 /// is done on the runtime that calls this.
 pub async fn serve(listener: TcpListener, state: HttpState, shutdown: CancellationToken) {
     let database = Handle::current();
-    let served = Thread::start().and_then(|thread| Ok((thread, listener.into_std()?)));
-    match served {
-        Ok((thread, listener)) => {
-            // A panic has been told where it happened; there is nobody left to serve.
-            let _ = thread.handle().spawn(receive(listener, state, shutdown, database)).await;
-        }
+    let (end, ended) = oneshot::channel();
+    let started = listener.into_std().and_then(|listener| {
+        let runtime = Builder::new_current_thread().event_interval(LOOK_AT_SOCKETS).enable_all().build()?;
+        let serve = move || {
+            runtime.block_on(receive(listener, state, shutdown, database));
+            // Nobody waits any more: nothing to tell.
+            let _ = end.send(());
+        };
+        thread::Builder::new().name("http".into()).spawn(serve)
+    });
+    match started {
+        // A thread that died has told it where it happened; there is nobody left to serve.
+        Ok(_) => ended.await.unwrap_or_default(),
         Err(error) => error!(component = "http", "cannot serve: {error}"),
-    }
-}
-
-/// The runtime of all connections. It may be dropped anywhere: whoever still talks is cut off.
-struct Thread(Option<Runtime>);
-
-impl Thread {
-    fn start() -> io::Result<Self> {
-        Builder::new_multi_thread().worker_threads(1).thread_name("http").enable_all().build().map(|it| Self(Some(it)))
-    }
-
-    fn handle(&self) -> &Handle {
-        self.0.as_ref().expect("it is taken away only by its end").handle()
-    }
-}
-
-impl Drop for Thread {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
@@ -141,15 +128,16 @@ async fn receive(listener: std::net::TcpListener, state: HttpState, shutdown: Ca
         http: state,
     });
     let talk = Talk { routes: TowerToHyperService::new(routes), line: Arc::new(Semaphore::new(REPEATED)), shutdown };
-    let mut reception = Reception { places: Places::new(most), leavers: 0, silent_until: None };
+    let mut reception =
+        Reception { places: Places::new(most), unheard: Arc::new(Semaphore::new(most / UNHEARD)), silent_until: None };
     let talks = TaskTracker::new();
     let mut second = time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    if let Some(place) = reception.admit().await {
-                        talks.spawn(talk.clone().with(stream, place));
+                    if let Some((place, unheard)) = reception.admit().await {
+                        talks.spawn(talk.clone().with(stream, place, unheard));
                     }
                 }
                 Err(error) => reception.run_short(&error).await,
@@ -177,22 +165,17 @@ const LEAST_CONNECTIONS: usize = 8;
 /// Takes connections in.
 struct Reception {
     places: Arc<Places>,
-    /// Who had to leave for others since the last breath.
-    leavers: u32,
+    unheard: Arc<Semaphore>,
     /// A shortage is not told again before this tick of tokio's clock.
     silent_until: Option<time::Instant>,
 }
 
 impl Reception {
-    /// A place for a new connection. `None` = every connection has a request under way, and the new one is closed.
-    async fn admit(&mut self) -> Option<Arc<Place>> {
-        let (place, somebody_left) = self.places.take()?;
-        self.leavers += u32::from(somebody_left);
-        if self.leavers == RUSH {
-            self.leavers = 0;
-            time::sleep(BREATH).await;
-        }
-        Some(Arc::new(place))
+    /// A place for a new connection, and the mark of one that was not heard yet. `None` = every connection has a request
+    /// under way, and the new one is closed.
+    async fn admit(&mut self) -> Option<(Arc<Place>, OwnedSemaphorePermit)> {
+        let unheard = Arc::clone(&self.unheard).acquire_owned().await.ok()?;
+        Some((Arc::new(self.places.take()?), unheard))
     }
 
     /// A connection could not be taken, mostly for want of file descriptors: those that rest give theirs.
@@ -218,21 +201,28 @@ struct Talk {
 }
 
 impl Talk {
-    async fn with(self, stream: TcpStream, place: Arc<Place>) {
+    async fn with(self, stream: TcpStream, place: Arc<Place>, unheard: OwnedSemaphorePermit) {
+        let (leave, shutdown) = (place.leave.clone(), self.shutdown.clone());
+        // Goes on after a look at the sockets. What has come by then is read below without another pause, and who has
+        // sent nothing costs nothing until it does.
+        task::yield_now().await;
+        drop(unheard);
+        let heard = tokio::select! {
+            biased;
+            heard = time::timeout(HEAD_TIMEOUT, stream.readable()) => heard.is_ok_and(|ready| ready.is_ok()),
+            () = leave.cancelled() => false,
+            () = shutdown.cancelled() => false,
+        };
+        if !heard {
+            return;
+        }
         // Answers are written whole: there is nothing to wait for. A socket that refuses this is slower, and works.
         let _ = stream.set_nodelay(true);
-        let mut rules = http1::Builder::new();
-        rules
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .max_header_size(MAX_HEAD_BYTES)
-            .max_headers(MAX_HEADERS);
-        let (leave, shutdown) = (place.leave.clone(), self.shutdown.clone());
         let service = hyper::service::service_fn(move |request| self.clone().answer(Arc::clone(&place), request));
-        let connection = rules.serve_connection(TokioIo::new(stream), service);
+        let connection = rules().serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
+            biased;
             _ = connection.as_mut() => {}
             () = leave.cancelled() => {}
             () = shutdown.cancelled() => {
@@ -254,6 +244,18 @@ impl Talk {
         drop(working);
         response.map_err(|never| match never {})
     }
+}
+
+/// How heads are read.
+fn rules() -> http1::Builder {
+    let mut rules = http1::Builder::new();
+    rules
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS);
+    rules
 }
 
 /// The place was given to another just before the request came; the client may ask again on a new connection.

@@ -162,16 +162,17 @@ async fn shown(app: &App, code: StatusCode, id: RunId) -> Response {
     let now = app.http.clock.now();
     // What was asked for is done and stays done, also when the row cannot be read, or is gone already.
     let run = read(app, id).await.unwrap_or_default();
-    let due = run.as_ref().map_or(now, |run| run.due_at);
-    let mut response = match run {
-        Some(run) => whole(code, &run),
+    let mut response = match &run {
+        Some(run) => whole(code, run),
         None => whole(code, &serde_json::json!({ "id": id })),
     };
     let headers = response.headers_mut();
     let place = HeaderValue::try_from(format!("/api/v1/runs/{id}")).expect("a UUID is plain text");
     headers.insert(LOCATION, place);
-    let seconds = (due - now).num_seconds().clamp(0, LAST_LOOK_SECONDS - FIRST_LOOK_SECONDS) + FIRST_LOOK_SECONDS;
-    headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    if let Some(run) = run.filter(|run| run.state != RunState::Finished) {
+        let until_due = (run.due_at - now).num_seconds().clamp(0, LAST_LOOK_SECONDS - FIRST_LOOK_SECONDS);
+        headers.insert(RETRY_AFTER, HeaderValue::from(until_due + FIRST_LOOK_SECONDS));
+    }
     response
 }
 
