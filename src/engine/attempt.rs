@@ -9,7 +9,7 @@ use std::{
 use chrono::TimeDelta;
 use tokio::{task::JoinError, time};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{
     Engine,
@@ -43,10 +43,15 @@ async fn run(engine: Arc<Engine>, claimed: Claimed) {
     let entry = desk.entry(&run.job);
     let run = Arc::new(run);
     engine.metrics.started(&run);
-    info!(
-        component = "scheduler", job_name = %run.job, run_id = %run.id, attempt = run.attempt,
-        scheduled_for = run.scheduled_for.map(|at| at.to_rfc3339()), lag_ms = run.lag_ms, "job started"
-    );
+    if run.resume.is_some() {
+        // It started when it was accepted; now it is looked at, perhaps every few seconds.
+        debug!(component = "scheduler", job_name = %run.job, run_id = %run.id, "looking at what was accepted");
+    } else {
+        info!(
+            component = "scheduler", job_name = %run.job, run_id = %run.id, attempt = run.attempt,
+            scheduled_for = run.scheduled_for.map(|at| at.to_rfc3339()), lag_ms = run.lag_ms, "job started"
+        );
+    }
     let attempt = Attempt { engine: &engine, desk, job: entry.job, run: Arc::clone(&run), live };
     match attempt.execute(entry.work).await {
         End::Plain(ended) => attempt.hand_over(lease, ended),
@@ -140,6 +145,8 @@ impl Attempt<'_> {
 
     async fn gate_is_open(&self) -> Result<bool, Failure> {
         match &self.job.gate {
+            // It was open when the work was accepted, and closing it does not call that back.
+            _ if self.run.resume.is_some() => Ok(true),
             None => Ok(true),
             Some(Gate::Environment { open, .. }) => Ok(*open),
             Some(Gate::Sql { text }) => {
