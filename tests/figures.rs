@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, SecondsFormat, Utc};
 use emponto::{
     domain::{
-        health::JobStats,
+        health::{Day, JobStats},
         job::JobName,
         run::{Outcome, Reason},
     },
@@ -87,8 +87,8 @@ impl Pen {
         format!(
             "insert into {runs} (id, job, epoch, trigger, scheduled_for, covers, covers_from, state, outcome, reason, \
              finished_at, duration_ms, due_at, priority, attempt, max_attempts, crashes, exclusive, at_most_once, created_at, \
-             started_at, lag_ms, items_left, errors) values ('00000000-0000-7000-8000-{id:012}', '{job}', 1, 'schedule', \
-             {at}, 1, {at}, {ended}, {at}, 0, {attempt}, 3, 0, {yes}, {no}, {at}, {started}, 7, {left}, '[]');"
+             started_at, lag_ms, items_left, errors, items, error) values ('00000000-0000-7000-8000-{id:012}', '{job}', 1, 'schedule', \
+             {at}, 1, {at}, {ended}, {at}, 0, {attempt}, 3, 0, {yes}, {no}, {at}, {started}, 7, {left}, '[]', 3, 'no answer from http://api/');"
         )
     }
 
@@ -144,11 +144,20 @@ fn assert_figures(figures: &Figures, replicas: u32) {
         last_failure: Some(at("2026-11-18T12:20:00Z")),
         last_duration_ms: Some(90_000),
         last_lag_ms: Some(7),
-        runs_24h: 3,
-        failures_24h: 2,
+        last_error: Some("no answer from http://api/".into()),
         consecutive_failures: 2,
-        p95_duration_ms: Some(90_000),
-        max_lag_ms_24h: Some(7),
+        day: Day {
+            runs: 3,
+            successes: 1,
+            errors: 1,
+            timeouts: 1,
+            items: 9,
+            avg_duration_ms: Some(30_008),
+            p95_duration_ms: Some(90_000),
+            max_lag_ms: Some(7),
+            judged_1h: 0,
+            failures_1h: 0,
+        },
         waiting: 1,
         oldest_due: Some(at("2026-11-18T13:29:00Z")),
         left: Some(40),

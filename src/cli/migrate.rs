@@ -3,7 +3,10 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::output::{Exit, Output, line};
+use super::{
+    exit::Exit,
+    output::{Output, line},
+};
 use crate::store::{DatabaseConfig, Kind, Store};
 
 #[derive(Debug, Clone, Copy, Subcommand)]

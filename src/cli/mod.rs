@@ -1,31 +1,47 @@
 //! The command line: one file per command family; it prints and never decides.
 
 pub mod output;
+mod exit;
+mod given;
+mod progress;
 mod load;
 mod start;
 pub mod schedule;
+mod trigger;
 mod ledger;
-mod status;
+mod service;
 mod migrate;
+mod completions;
 
-use std::{net::Ipv4Addr, path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueHint, error::ErrorKind};
 use serde_json::json;
 
-use crate::{clock::Clock, config::Flags, serve, store::StoreError};
+use crate::{clock::Clock, config::Flags, serve};
+use exit::{Exit, Stop, exit_of};
 use ledger::books::Books;
-use load::{Loaded, check, config, flags, load, settings};
-use output::{Exit, Output, Stop, line};
+use load::{Loaded, check, config, flags, load, settings, surroundings, whereabouts};
+use output::{Output, line};
 use schedule::Mistake;
+use service::{At, Service, health, status};
 
 /// On the dot: runs the jobs of jobs.toml, and keeps a ledger of every due instant.
 #[derive(Debug, Parser)]
 #[command(name = "workers", version, about, max_term_width = 100)]
+#[command(after_long_help = "Examples:
+  workers                        run the daemon
+  workers check                  tell every mistake of jobs.toml at once
+  workers next -n 3              the next firings of every job
+  workers trigger NAME --wait    run a job now and wait for its end
+  workers ledger                 account for every due instant
+
+Exit codes: 0 ok, 1 the job or operation failed, 2 usage, 3 configuration invalid, 4 service or database unreachable,
+5 unhealthy, 6 waited too long, 7 not found, 8 conflict.")]
 struct Arguments {
     /// The job table [default: jobs.toml]
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    config: Option<String>,
     /// Shape of the data on stdout
     #[arg(long, short, global = true, value_enum, default_value_t)]
     output: Output,
@@ -38,33 +54,77 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon (the default)
+    #[command(after_long_help = "Examples:
+  workers start --only fila_worker,daily_report
+  workers start --no-schedule")]
     Start(start::StartArguments),
     /// Run one job's worker alone, beside a daemon or without one
+    #[command(after_long_help = "Examples:
+  workers run mail
+  workers run daily_report --once --payload '{\"day\": \"2027-03-14\"}'")]
     Run(start::RunArguments),
+    /// Ask for a run of a job, now or later
+    #[command(after_long_help = "Examples:
+  workers trigger daily_report --wait
+  workers trigger mail --payload @message.json --in 10min
+  workers trigger mail --payload '{\"to\": \"ana\"}' --url https://workers.example.org -o json
+
+Prints the id of the run; with --wait also how it ended. With --url the running service is asked, with the token of
+WORKERS_TOKEN; else the run is written into the database, where the service finds it.")]
+    Trigger(trigger::TriggerArguments),
     /// Validate settings and job table, and tell every mistake at once
+    #[command(after_long_help = "Examples:
+  workers check
+  workers check deploy/jobs.toml --strict --format github
+
+The SQL of the jobs is prepared in the database when that can be reached. Exit 3 when something is refused.")]
     Check(check::CheckArguments),
     /// What an expression means and when it fires
+    #[command(after_long_help = "Examples:
+  workers explain '0 8 * * 1-5' --timezone America/Sao_Paulo
+  workers explain 'every 90s'
+  workers explain 'at 08:00 mon-fri' -n 10")]
     Explain(schedule::ExplainArguments),
     /// The next firings of the jobs, or of an expression
+    #[command(after_long_help = "Examples:
+  workers next
+  workers next daily_report -n 3 -o json
+  workers next --cron '0 8 * * 1-5' --timezone America/Sao_Paulo --from 2027-03-01 --to 2027-03-31")]
     Next(schedule::NextArguments),
     /// List, show, pause, resume or rewind jobs
     #[command(subcommand)]
     Jobs(ledger::jobs::Jobs),
-    /// List or show runs
+    /// List, show, cancel, retry or prune runs
     #[command(subcommand)]
     Runs(ledger::runs::Runs),
     /// Account for every due instant; exit 1 when one is unexplained
+    #[command(after_long_help = "Examples:
+  workers ledger
+  workers ledger --job daily_report --from 2027-03-01 -o json")]
     Ledger(ledger::account::LedgerArguments),
-    /// Show /health/workers of the running service
-    Status(status::At),
-    /// Ask the running service how it is: exit 0 or 5
-    Health(status::HealthArguments),
+    /// Show /health/workers of the running service; the exit code is that of `health`
+    #[command(after_long_help = "Examples:
+  workers status
+  workers status --watch
+  workers status -o json --url http://10.0.0.7:8000")]
+    Status(status::StatusArguments),
+    /// Ask the running service how it is: exit 0 or 5, and 4 when it does not answer
+    #[command(after_long_help = "Examples:
+  workers health --live      for a container's HEALTHCHECK
+  workers health --strict    degraded is exit 5 too")]
+    Health(health::HealthArguments),
     /// Bring the database's tables up to date, say how they stand, or print the statements
     #[command(subcommand)]
     Migrate(migrate::Migrate),
     /// Show the settings and where they come from, the schema of jobs.toml, the list of variables
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Print a script that completes our commands in a shell
+    #[command(after_long_help = "Examples:
+  workers completions bash > /etc/bash_completion.d/workers
+  workers completions zsh > ~/.zfunc/_workers
+  workers completions fish > ~/.config/fish/completions/workers.fish")]
+    Completions(completions::CompletionsArguments),
     /// Show the version
     Version {
         /// As JSON
@@ -90,19 +150,50 @@ impl Arguments {
         match command {
             Command::Start(arguments) => start::start(flags, arguments).await,
             Command::Run(arguments) => start::run(flags, arguments).await,
-            Command::Check(arguments) => check(&arguments, &flags).await,
+            Command::Trigger(arguments) => trigger(&arguments, &flags, output).await,
+            Command::Check(arguments) => check(arguments, &flags, output).await,
             Command::Explain(arguments) => explain(&arguments, output),
             Command::Next(arguments) => next(&arguments, &flags, output),
-            Command::Jobs(command) => ledger::jobs::jobs(&books(&flags).await?, command, output).await,
-            Command::Runs(command) => ledger::runs::runs(&books(&flags).await?, command, output).await,
-            Command::Ledger(arguments) => ledger::account::ledger(&books(&flags).await?, &arguments, output).await,
-            Command::Status(at) => status::status(output, &base(at, &flags)?).await,
-            Command::Health(arguments) => status::health(&arguments, &base(arguments.at.clone(), &flags)?).await,
+            Command::Jobs(_) | Command::Runs(_) | Command::Ledger(_) => in_books(command, &flags, output).await,
+            Command::Status(arguments) => {
+                let service = Service::find(&arguments.at, settings(&flags))?;
+                status::status(&arguments, &service, output).await
+            }
+            Command::Health(arguments) => {
+                let nearby = if arguments.at.url.is_some() { surroundings(&flags) } else { whereabouts(&flags) };
+                health::health(&arguments, &Service::find(&arguments.at, nearby)?, output).await
+            }
             Command::Migrate(command) => migrate::migrate(command, &serve::database(&settings(&flags)?), output).await,
             Command::Config(command) => config::config(&command, &flags, output).await,
-            Command::Version { json } => version(json),
+            Command::Completions(arguments) => completions::completions(&arguments, Self::command()),
+            Command::Version { json } => version(if json { Output::Jsonl } else { output }),
         }
     }
+}
+
+/// The commands on the ledger; the database is closed behind them.
+async fn in_books(command: Command, flags: &Flags, output: Output) -> anyhow::Result<Exit> {
+    let books = books(flags).await?;
+    let ended = match command {
+        Command::Jobs(command) => ledger::jobs::jobs(&books, command, output).await,
+        Command::Runs(command) => ledger::runs::runs(&books, command, output).await,
+        Command::Ledger(arguments) => ledger::account::ledger(&books, &arguments, output).await,
+        _ => unreachable!("no other command is sent here"),
+    };
+    books.close().await;
+    ended
+}
+
+/// With an address the service is asked, else the ledger.
+async fn trigger(arguments: &trigger::TriggerArguments, flags: &Flags, output: Output) -> anyhow::Result<Exit> {
+    if arguments.url.is_none() {
+        let books = books(flags).await?;
+        let ended = trigger::in_books(&books, arguments, output).await;
+        books.close().await;
+        return ended;
+    }
+    let service = Service::find(&At { url: arguments.url.clone() }, settings(flags))?;
+    trigger::over_http(&service, arguments, output).await
 }
 
 /// The job table beside the open database.
@@ -111,30 +202,23 @@ async fn books(flags: &Flags) -> anyhow::Result<Books> {
     Books::open(table, &serve::database(&config)).await
 }
 
-/// Where the service answers: as told, else where the settings let it listen.
-fn base(at: status::At, flags: &Flags) -> Result<String, Stop> {
-    if let Some(url) = at.url {
-        return Ok(url);
-    }
-    let mut listen = settings(flags)?.listen;
-    if listen.ip().is_unspecified() {
-        listen.set_ip(Ipv4Addr::LOCALHOST.into());
-    }
-    Ok(format!("http://{listen}"))
-}
-
 /// Settings and table, and what the database says of the statements when it can be asked.
-async fn check(arguments: &check::CheckArguments, flags: &Flags) -> anyhow::Result<Exit> {
-    let mut examined = check::examine(arguments, flags, Clock::system().now());
+async fn check(mut arguments: check::CheckArguments, flags: &Flags, output: Output) -> anyhow::Result<Exit> {
+    if output != Output::Table {
+        arguments.format.get_or_insert(check::Format::Json);
+    }
+    let mut examined = check::examine(&arguments, flags, Clock::system().now());
     let asked = match &examined.loaded {
-        Some(loaded) => serve::refused_statements(&loaded.table, &serve::database(&loaded.config)).await,
+        Some(Loaded { config, table }) => {
+            serve::refused_statements(table, &serve::database(config), config.create_team_tables).await
+        }
         None => Ok(Vec::new()),
     };
     match asked {
         Ok(refused) => refused.iter().for_each(|(job, message)| examined.refuse_statement(job, message)),
         Err(error) => output::remark(&format!("the SQL of the jobs was not prepared: {error}")),
     }
-    let (text, exit) = examined.answer(arguments);
+    let (text, exit) = examined.answer(&arguments);
     line(&text)?;
     Ok(exit)
 }
@@ -168,14 +252,11 @@ fn stop(mistake: Mistake) -> Stop {
     Stop::new(exit, mistake.to_string())
 }
 
-fn version(json: bool) -> anyhow::Result<Exit> {
+fn version(output: Output) -> anyhow::Result<Exit> {
     let version = env!("CARGO_PKG_VERSION");
     let revision = option_env!("WORKERS_REVISION").unwrap_or_default();
-    if json {
-        Output::Jsonl.thing(&json!({ "version": version, "revision": revision }), &[])?;
-    } else {
-        line(format!("workers {version} {revision}").trim_end())?;
-    }
+    let shown = json!({ "version": version, "revision": revision });
+    output.text_or(&shown, || format!("workers {version} {revision}").trim_end().to_owned())?;
     Ok(Exit::Ok)
 }
 
@@ -213,30 +294,4 @@ fn refused(error: &clap::Error) -> ExitCode {
 fn failed(error: &anyhow::Error) -> ExitCode {
     output::remark(&format!("error: {error:#}"));
     exit_of(error).into()
-}
-
-/// The exit code of an error, by the innermost cause that has one.
-fn exit_of(error: &anyhow::Error) -> Exit {
-    for cause in error.chain() {
-        if let Some(stop) = cause.downcast_ref::<Stop>() {
-            return stop.exit;
-        }
-        if let Some(serve::ListenError::Taken(_)) = cause.downcast_ref() {
-            return Exit::Conflict;
-        }
-        if let Some(error) = cause.downcast_ref::<StoreError>() {
-            return exit_of_store(error);
-        }
-    }
-    Exit::Failed
-}
-
-fn exit_of_store(error: &StoreError) -> Exit {
-    match error {
-        StoreError::Unreachable(_) => Exit::Unreachable,
-        StoreError::NewerSchema(_) | StoreError::Locked(_) | StoreError::Conflict(_) => Exit::Conflict,
-        StoreError::NotFound(_) => Exit::NotFound,
-        StoreError::Config(_) => Exit::ConfigInvalid,
-        _ => Exit::Failed,
-    }
 }

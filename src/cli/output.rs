@@ -1,57 +1,9 @@
-//! How commands speak: data on stdout in three shapes, everything else on stderr, and one list of exit codes.
+//! How commands speak: data on stdout in three shapes, everything else on stderr.
 
-use std::{
-    fmt,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
 use clap::ValueEnum;
 use serde::Serialize;
-
-/// The exit codes, the same for every command (docs/operations.md).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    Ok = 0,
-    /// The job or the operation failed.
-    Failed = 1,
-    Usage = 2,
-    ConfigInvalid = 3,
-    /// The service or the database does not answer.
-    Unreachable = 4,
-    Unhealthy = 5,
-    /// Waited too long.
-    TooLong = 6,
-    NotFound = 7,
-    /// Something else holds what is needed: a port, a SQLite file, a newer schema, a run in another state.
-    Conflict = 8,
-}
-
-impl From<Exit> for std::process::ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
-
-/// An error that knows its exit code.
-#[derive(Debug)]
-pub struct Stop {
-    pub exit: Exit,
-    pub message: String,
-}
-
-impl Stop {
-    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
-    }
-}
-
-impl fmt::Display for Stop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Stop {}
 
 /// The shape of the data on stdout.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -79,18 +31,26 @@ impl Output {
     }
 
     /// Prints one thing: as `name  value` lines, or as JSON.
-    pub fn thing(self, thing: &impl Serialize, lines: &[(&str, String)]) -> io::Result<()> {
+    pub fn thing(self, thing: &impl Serialize, fields: &[(&str, String)]) -> io::Result<()> {
+        self.text_or(thing, || named(fields))
+    }
+
+    /// Prints one thing: as this text, or as JSON.
+    pub fn text_or(self, thing: &impl Serialize, text: impl FnOnce() -> String) -> io::Result<()> {
         match self {
-            Self::Table => {
-                let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-                let shown = lines.iter().filter(|(_, value)| !value.is_empty());
-                let text: Vec<_> = shown.map(|(name, value)| format!("{name:<width$}  {}", printable(value))).collect();
-                line(&text.join("\n"))
-            }
+            Self::Table => line(&text()),
             Self::Json => line(&pretty(thing)),
             Self::Jsonl => line(&compact(thing)),
         }
     }
+}
+
+/// One `name  value` line for each field that has a value.
+pub fn named(fields: &[(&str, String)]) -> String {
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let shown = fields.iter().filter(|(_, value)| !value.is_empty());
+    let lines: Vec<_> = shown.map(|(name, value)| format!("{name:<width$}  {}", printable(value))).collect();
+    lines.join("\n")
 }
 
 /// Writes one line to stdout. A reader that went away (`| head`) is not an error.
@@ -101,12 +61,20 @@ pub fn line(text: &str) -> io::Result<()> {
     }
 }
 
+/// Writes a text as it is to stdout, at once; the error is `BrokenPipe` when the reader went away.
+pub fn raw(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
 /// Writes a remark to stderr; nobody there to read it is not an error.
 pub fn remark(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-fn table<T>(rows: &[T], columns: &[Column<T>]) -> String {
+/// Rows as aligned columns under their headings.
+pub fn table<T>(rows: &[T], columns: &[Column<T>]) -> String {
     let headings = columns.iter().map(|(heading, _)| (*heading).to_owned()).collect();
     let cells = rows.iter().map(|row| columns.iter().map(|(_, cell)| printable(&cell(row))).collect());
     let lines: Vec<Vec<String>> = std::iter::once(headings).chain(cells).collect();
@@ -119,6 +87,11 @@ fn table<T>(rows: &[T], columns: &[Column<T>]) -> String {
     lines.iter().map(join).collect::<Vec<_>>().join("\n")
 }
 
+/// One JSON value on one line.
+pub fn compact(value: &(impl Serialize + ?Sized)) -> String {
+    serde_json::to_string(value).expect("what commands show is JSON")
+}
+
 /// Text from outside must not move the terminal's cursor nor break a line.
 fn printable(text: &str) -> String {
     let spell = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
@@ -127,8 +100,4 @@ fn printable(text: &str) -> String {
 
 fn pretty(value: &(impl Serialize + ?Sized)) -> String {
     serde_json::to_string_pretty(value).expect("what commands show is JSON")
-}
-
-fn compact(value: &(impl Serialize + ?Sized)) -> String {
-    serde_json::to_string(value).expect("what commands show is JSON")
 }

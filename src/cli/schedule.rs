@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
+use super::{given::moment, ledger::books::unknown};
 use crate::{
     domain::{
         duration,
@@ -58,10 +59,10 @@ pub struct NextArguments {
     #[arg(short = 'n', long)]
     pub count: Option<usize>,
     /// Firings after this instant, RFC 3339 or a date (00:00 UTC); now by default.
-    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    #[arg(long, value_name = "INSTANT", value_parser = moment::instant)]
     pub from: Option<DateTime<Utc>>,
     /// Firings up to this instant, itself included.
-    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    #[arg(long, value_name = "INSTANT", value_parser = moment::instant)]
     pub to: Option<DateTime<Utc>>,
 }
 
@@ -251,7 +252,7 @@ impl ClockArguments {
 
 fn job_of<'a>(table: &'a JobTable, name: &str) -> Result<&'a Job, Mistake> {
     let found = table.job(&JobName::from_store(name));
-    let job = found.ok_or_else(|| Mistake::UnknownJob(format!("the job table has no job {name:?}")))?;
+    let job = found.ok_or_else(|| Mistake::UnknownJob(unknown(name, table).message))?;
     if job.schedule.is_none() {
         return Err(Mistake::Usage(format!("job {name:?} is a queue: its runs come from producers")));
     }
@@ -317,10 +318,4 @@ fn titled(title: &str, lines: impl Iterator<Item = String>) -> impl Iterator<Ite
 
 fn rfc3339(moment: DateTime<Utc>) -> String {
     moment.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
-}
-
-fn instant(text: &str) -> Result<DateTime<Utc>, String> {
-    let date = |text: &str| text.parse::<NaiveDate>().map(|date| date.and_time(NaiveTime::MIN).and_utc());
-    let moment = DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc()).or_else(|_| date(text));
-    moment.map_err(|_| "is neither an instant such as 2027-03-14T08:00:00Z nor a date such as 2027-03-14".into())
 }

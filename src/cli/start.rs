@@ -1,13 +1,16 @@
 //! `start` and `run`: the daemon, whole or narrowed down to some jobs.
 
-use std::{collections::BTreeSet, io::IsTerminal as _, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use tracing::info;
 
 use super::{
+    exit::{Exit, Stop},
+    given::payload,
+    ledger::books::unknown,
     load::{Loaded, load},
-    output::{Exit, Stop, line},
+    output::line,
 };
 use crate::{
     clock::Clock,
@@ -18,7 +21,7 @@ use crate::{
     },
     engine::Scope,
     logs::{self, Look},
-    serve::{self, Goodbye, Options, Reader},
+    serve::{self, Goodbye, Once, Options, Reader},
     store::StoreError,
 };
 
@@ -48,6 +51,9 @@ pub struct RunArguments {
     /// Run it now, once, and end: exit 0 when it went well, 1 when it failed
     #[arg(long)]
     pub once: bool,
+    /// What that run is given: JSON, @FILE, or - for standard input [default: the job's own payload]
+    #[arg(long, value_name = "JSON", requires = "once")]
+    pub payload: Option<String>,
 }
 
 /// The daemon, until it is told to stop.
@@ -71,31 +77,38 @@ pub async fn start(flags: Flags, arguments: StartArguments) -> anyhow::Result<Ex
 pub async fn run(flags: Flags, arguments: RunArguments) -> anyhow::Result<Exit> {
     let loaded = load(&flags)?;
     let only = names(&loaded, vec![arguments.name.clone()])?;
+    let payload = arguments.payload.as_deref().map(payload::read).transpose()?;
     log(&loaded.config)?;
     info!(component = "scheduler", "Process starting");
     let scope = Scope { only, ..Scope::default() };
     let job = loaded.table.job(&JobName::from_store(&arguments.name)).filter(|_| arguments.once).cloned();
-    let once = job.as_ref().map(|job| job.name.clone());
-    let options =
-        Options { listen: None, once, ..Options::new(&loaded.config, loaded.table, scope, reader(flags, None)) };
-    let Some(job) = job else { return Ok(exit_of(serve::start(options).await?)) };
-    let longest = job.policy.timeout * job.policy.retry.max_attempts + WAIT_SLACK;
-    let Ok(ended) = tokio::time::timeout(longest, run_once(options, &job)).await else {
-        return Err(Stop::new(Exit::TooLong, format!("no end after {} s", longest.as_secs())).into());
+    let patience = |job: &Arc<Job>| job.policy.timeout * job.policy.retry.max_attempts + WAIT_SLACK;
+    let once = job.as_ref().map(|job| Once { job: job.name.clone(), payload, patience: patience(job) });
+    let options = Options::new(&loaded.config, loaded.table, scope, reader(flags, None));
+    let options = Options { listen: None, once: once.clone(), ..options };
+    let (Some(job), Some(once)) = (job, once) else { return Ok(exit_of(serve::start(options).await?)) };
+    // Opening the database and draining take their time, too.
+    let longest = once.patience + WAIT_SLACK;
+    let too_long = |waited: Duration| {
+        let message = format!("no end of a run of {} after {} s: `workers runs list --job {0}`", job.name, waited.as_secs());
+        Stop::new(Exit::TooLong, message)
     };
-    let ended = ended?;
-    if let Goodbye::Ran(outcome) = &ended {
-        line(outcome.word())?;
+    match tokio::time::timeout(longest, run_once(options, &job, &once)).await {
+        Err(_) => Err(too_long(longest).into()),
+        Ok(Ok(Goodbye::TookTooLong(waited))) => Err(too_long(waited).into()),
+        Ok(Ok(Goodbye::Ran(outcome))) => {
+            line(outcome.word())?;
+            Ok(exit_of(Goodbye::Ran(outcome)))
+        }
+        Ok(ended) => Ok(exit_of(ended?)),
     }
-    Ok(exit_of(ended))
 }
 
-async fn run_once(options: Options, job: &Job) -> anyhow::Result<Goodbye> {
+async fn run_once(options: Options, job: &Job, once: &Once) -> anyhow::Result<Goodbye> {
     let database = options.database.clone();
     match serve::start(options).await {
         Err(error) if matches!(error.downcast_ref(), Some(StoreError::Locked(_))) => {
-            let outcome = serve::once_elsewhere(&database, job, Clock::system().now()).await?;
-            Ok(Goodbye::Ran(outcome))
+            Ok(serve::once_elsewhere(&database, job, once, Clock::system().now()).await?)
         }
         ended => ended,
     }
@@ -106,15 +119,16 @@ fn exit_of(goodbye: Goodbye) -> Exit {
         Goodbye::Drained | Goodbye::Forced => Exit::Ok,
         Goodbye::Ran(outcome) if outcome.is_failure() || outcome == Outcome::Cancelled => Exit::Failed,
         Goodbye::Ran(_) => Exit::Ok,
+        Goodbye::TookTooLong(_) => Exit::TooLong,
         Goodbye::Fatal(_) => Exit::Failed,
     }
 }
 
 /// The names, each of a job in the table.
 fn names(loaded: &Loaded, names: Vec<String>) -> Result<BTreeSet<String>, Stop> {
-    let unknown = names.iter().find(|name| loaded.table.job(&JobName::from_store(name)).is_none());
-    match unknown {
-        Some(name) => Err(Stop::new(Exit::NotFound, format!("no job {name:?} in the job table"))),
+    let foreign = names.iter().find(|name| loaded.table.job(&JobName::from_store(name)).is_none());
+    match foreign {
+        Some(name) => Err(unknown(name, &loaded.table)),
         None => Ok(names.into_iter().collect()),
     }
 }

@@ -133,6 +133,7 @@ pub struct Policy {
     pub critical: bool,
     /// `None` = derived from the schedule.
     pub stale_after: Option<Duration>,
+    pub expect_items: ExpectItems,
     /// -10 ..= 10, higher first.
     pub priority: i16,
     /// Runs of this job at once over all replicas.
@@ -204,6 +205,16 @@ pub enum CatchUp {
 pub enum Delivery {
     AtLeastOnce,
     AtMostOnce,
+}
+
+/// Whether a success without items is as good as any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum ExpectItems {
+    Any,
+    /// Three successes in a row without an item are suspicious.
+    Some,
 }
 
 /// How long finished runs stay. `done` zero = a success is deleted instead of updated.

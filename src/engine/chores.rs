@@ -11,7 +11,7 @@ use tracing::{debug, error};
 use super::{Engine, observe::Observer};
 use crate::{
     domain::{ledger::reconcile, run::Outcome},
-    store::{Audit, Result},
+    store::{Audit, Pruning, Result},
 };
 
 /// Room for activations: a full channel of that crate loses them (docs/decisions/0001-packages.md).
@@ -147,8 +147,9 @@ pub async fn audit(engine: &Engine) -> Result<()> {
 
 async fn prune(engine: &Engine, now: DateTime<Utc>) -> Result<()> {
     for entry in engine.table().jobs.values() {
+        let which = Pruning { job: entry.job.name.clone(), keep: entry.job.policy.keep, outcome: None };
         for _ in 0..PRUNE_ROUNDS {
-            let pruned = engine.store.prune(&entry.job.name, entry.job.policy.keep, now, PRUNE_BATCH).await?;
+            let pruned = engine.store.prune(&which, now, PRUNE_BATCH).await?;
             if pruned < u64::from(PRUNE_BATCH) {
                 break;
             }

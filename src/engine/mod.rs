@@ -146,6 +146,8 @@ impl Engine {
         let tools = self.desk.load().tools.with_targets(table.targets.clone());
         self.desk.store(Arc::new(Desk::new(table, tools, &self.settings.scope)));
         self.metrics.follow(&jobs);
+        // Health looks again: there may be jobs it does not know.
+        self.status.settled();
         self.wake.planner.notify_one();
         self.wake.runner.notify_one();
     }

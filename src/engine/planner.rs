@@ -103,6 +103,7 @@ impl Planner {
         match engine.store.plan(&request).await {
             Ok(mut planned) => {
                 let started = std::mem::take(&mut planned.started);
+                self.note_foreign(names, &planned.foreign);
                 self.note(&planned, now);
                 Ok(engine.running.enter(started, fence, &desk))
             }
@@ -112,6 +113,14 @@ impl Planner {
                 Err(error)
             }
         }
+    }
+
+    /// Health does not judge a job by a schedule that is not in force.
+    fn note_foreign(&self, planned: &[JobName], foreign: &[JobName]) {
+        self.engine.status.change(|condition| {
+            condition.foreign.retain(|name| !planned.contains(name));
+            condition.foreign.extend(foreign.iter().cloned());
+        });
     }
 
     fn note(&mut self, planned: &Planned, now: DateTime<Utc>) {

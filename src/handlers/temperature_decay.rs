@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{AppTx, Context, Ending, Handler, Scope, TeamTable, team::TeamColumn, transaction};
+use super::{AppTx, Context, Dialect, Ending, Handler, Scope, Statement, TeamTable, team::TeamColumn, transaction};
 use crate::domain::{
     run::{Failure, Report},
     schedule::Zone,
@@ -82,6 +82,10 @@ impl Handler for Settings {
             })
         })
         .await
+    }
+
+    fn statements(&self, own: Dialect) -> Vec<Statement> {
+        statements::texts(own)
     }
 
     fn team_table() -> Option<&'static TeamTable> {

@@ -3,16 +3,16 @@
 use axum::{
     Json,
     extract::{Query, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use chrono::SecondsFormat;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::HttpState;
+use super::{HttpState, access::Need};
 use crate::{
-    domain::health::{Status, alive as is_alive, assess, readiness},
+    domain::health::{JobsHealth, Status, alive as is_alive, assess, readiness},
     metrics,
 };
 
@@ -41,7 +41,7 @@ pub async fn health(State(state): State<HttpState>) -> Response {
     answer(StatusCode::OK, &json!({ "status": status, "timestamp": timestamp, "service": "workers" }))
 }
 
-/// How `/health/workers` chooses its code.
+/// How `/health/workers` and `/health/jobs` choose their code.
 #[derive(Debug, Default, Deserialize)]
 pub struct HealthQuery {
     /// `1` or `true`: degraded answers 503 as well.
@@ -65,9 +65,24 @@ impl HealthQuery {
 }
 
 /// `GET /health/workers`: the verdict on the whole and on each job.
-pub async fn workers(State(state): State<HttpState>, Query(query): Query<HealthQuery>) -> Response {
+pub async fn workers(State(state): State<HttpState>, Query(query): Query<HealthQuery>, headers: HeaderMap) -> Response {
     let health = assess(&state.jobs.load(), &state.snapshot.load(), state.clock.now());
+    let health = if may_read(&state, &headers) { health } else { health.without_free_text() };
     answer(query.code(health.status), &health)
+}
+
+/// `GET /health/jobs`: the same verdict, as executions of the last 24 h.
+pub async fn jobs(State(state): State<HttpState>, Query(query): Query<HealthQuery>, headers: HeaderMap) -> Response {
+    let snapshot = state.snapshot.load();
+    let health = assess(&state.jobs.load(), &snapshot, state.clock.now());
+    let answered = JobsHealth::new(&state.jobs.load(), &snapshot, &health);
+    let answered = if may_read(&state, &headers) { answered } else { answered.without_free_text() };
+    answer(query.code(health.status), &answered)
+}
+
+/// Health is public; words from outside (errors) are for those who may read everything.
+fn may_read(state: &HttpState, headers: &HeaderMap) -> bool {
+    state.access.check(Need::Read, headers).is_ok()
 }
 
 /// `GET /metrics`, in the Prometheus text format.

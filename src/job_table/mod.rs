@@ -18,6 +18,7 @@ use serde_json::Value as Json;
 pub use file::parse;
 pub use problem::{Code, Problem};
 pub use raw::{DatabaseTable, ExecutorTable, ServerTable};
+pub use reading::suggest::nearest;
 
 use crate::{
     domain::job::{Job, JobName},

@@ -11,7 +11,7 @@ use super::{
     values::BackoffText,
 };
 use crate::domain::{
-    job::{Backoff, CatchUp, Delivery, Keep, Overlap, Policy, Retry},
+    job::{Backoff, CatchUp, Delivery, ExpectItems, Keep, Overlap, Policy, Retry},
     schedule::Schedule,
 };
 
@@ -38,7 +38,7 @@ pub fn inherit(job: &mut RawJob, defaults: &RawDefaults) {
         ($($key:ident)+) => { $(job.$key = job.$key.take().or_else(|| defaults.$key.clone());)+ };
     }
     inherit!(timezone timeout slow_after overlap catch_up catch_up_within delivery critical stale_after enabled);
-    inherit!(only_in when priority concurrency jitter tags owner runbook);
+    inherit!(expect_items only_in when priority concurrency jitter tags owner runbook);
     macro_rules! inherit_table {
         ($($table:ident { $($key:ident)+ })+) => { $(
             job.$table = Some({
@@ -65,6 +65,7 @@ pub fn resolve(job: &RawJob, team: &TeamDefaults, schedule: Option<&Schedule>) -
         delivery: job.delivery.unwrap_or(Delivery::AtLeastOnce),
         critical: job.critical.unwrap_or(false),
         stale_after: job.stale_after.map(|length| length.0),
+        expect_items: job.expect_items.unwrap_or(ExpectItems::Any),
         priority: job.priority.map_or(0, |priority| priority.0 as i16),
         concurrency: job.concurrency.map(|most| most.0 as u32).or(team_concurrency),
         keep: keep(job.keep.unwrap_or_default(), team.queue_keep_done.filter(|_| is_queue)),
@@ -110,6 +111,7 @@ pub fn canonical(policy: &Policy) -> Json {
         "delivery": policy.delivery,
         "critical": policy.critical,
         "stale_after": policy.stale_after.map(ms),
+        "expect_items": policy.expect_items,
         "priority": policy.priority,
         "concurrency": policy.concurrency,
         "keep": [ms(policy.keep.done), ms(policy.keep.failed)],

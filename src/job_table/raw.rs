@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::values::{BackoffText, FormerName, GateRule, Texts, Whole};
 use crate::domain::{
     duration::{Length, LengthOrZero},
-    job::{CatchUp, Delivery, Overlap},
+    job::{CatchUp, Delivery, ExpectItems, Overlap},
 };
 use crate::handlers::http::Target;
 
@@ -17,7 +17,7 @@ use crate::handlers::http::Target;
 pub const NAME_PATTERN: &str = "^[a-z][a-z0-9_.-]{0,63}$";
 
 /// Keys of a job that later versions will know.
-pub const LATER_JOB_KEYS: [&str; 4] = ["pool", "limit", "rate", "expect_items"];
+pub const LATER_JOB_KEYS: [&str; 3] = ["pool", "limit", "rate"];
 /// Keys that a job has and `[defaults]` has not.
 pub const OWN_JOB_KEYS: [&str; 9] =
     ["description", "every", "offset", "cron", "at", "days", "run", "payload", "previous_names"];
@@ -146,6 +146,9 @@ macro_rules! with_job_rules {
             pub critical: Option<bool>,
             /// How long it may be silent. Default: derived from the schedule, right over nights and weekends.
             pub stale_after: Option<Length>,
+            /// `some`: three successes in a row without an item make the job `degraded: suspicious`.
+            #[schemars(extend("default" = "any"))]
+            pub expect_items: Option<ExpectItems>,
             /// A disabled job is shown and does not run.
             #[schemars(extend("default" = true))]
             pub enabled: Option<bool>,

@@ -101,6 +101,9 @@ pub struct Shown {
     pub last_tick: Gauge,
     pub unexplained: IntGauge,
     pub db_up: IntGauge,
+    pub db_ephemeral: IntGauge,
+    pub figures: Gauge,
+    pub last_reload: IntGauge,
     pub db_clock_skew: Gauge,
     pub slots: IntGauge,
     pub slots_busy: IntGauge,
@@ -115,6 +118,8 @@ pub struct Shown {
     pub job_failures: IntGaugeVec,
     pub job_counts: Vec<(JobCount, IntGaugeVec)>,
     pub job_seconds: Vec<(JobSeconds, GaugeVec)>,
+    pub job_planned_until: GaugeVec,
+    pub job_empty_successes: IntGaugeVec,
     pub queue_size: IntGaugeVec,
     pub queue_states: IntGaugeVec,
     pub queue_oldest_age: GaugeVec,
@@ -126,6 +131,7 @@ pub enum JobCount {
     Running,
     Enabled,
     ConsecutiveFailures,
+    Stuck,
 }
 
 /// A number of seconds about a job: a length, or an instant since 1970 (0 = never).
@@ -143,10 +149,11 @@ pub enum JobSeconds {
     Timeout,
 }
 
-const JOB_COUNTS: [(JobCount, &str, &str); 3] = [
+const JOB_COUNTS: [(JobCount, &str, &str); 4] = [
     (JobCount::Running, "workers_job_running", "Runs of the job that are running, over all replicas"),
     (JobCount::Enabled, "workers_job_enabled", "1 = neither disabled nor paused"),
     (JobCount::ConsecutiveFailures, "workers_job_consecutive_failures", "Failed runs since the last success"),
+    (JobCount::Stuck, "workers_job_stuck", "Attempts that go on after their time-out"),
 ];
 
 const JOB_SECONDS: [(JobSeconds, &str, &str); 10] = [
@@ -175,6 +182,9 @@ impl Shown {
             last_tick: at.gauge("workers_scheduler_last_tick_timestamp_seconds", "End of the planner's last turn"),
             unexplained: at.whole("workers_occurrences_unexplained", "Instants missing, doubled or extra; must be 0"),
             db_up: at.whole("workers_db_up", "1 = the database answers"),
+            db_ephemeral: at.whole("workers_db_ephemeral", "1 = the ledger goes with its container"),
+            figures: at.gauge("workers_figures_timestamp_seconds", "When the database last told how the jobs fare"),
+            last_reload: at.whole("workers_config_last_reload_successful", "0 = the job table on disk was refused"),
             db_clock_skew: at.gauge("workers_db_clock_skew_seconds", "Database clock minus host clock"),
             slots: at.whole("workers_slots", "Places for runs in this process"),
             slots_busy: at.whole("workers_slots_busy", "Places taken"),
@@ -193,6 +203,16 @@ impl Shown {
             job_failures: at.whole_gauges("job_failures", "Failed attempts in the last 5 minutes", &["job_name"]),
             job_counts: job_counts.into(),
             job_seconds: job_seconds.into(),
+            job_planned_until: at.gauges(
+                "workers_job_planned_until_timestamp_seconds",
+                "Every due instant up to here is in the ledger",
+                &["job_name"],
+            ),
+            job_empty_successes: at.whole_gauges(
+                "workers_job_empty_successes",
+                "Successes in a row without an item, of jobs that expect some",
+                &["job_name"],
+            ),
             queue_size: at.whole_gauges("queue_size", "Runs waiting, or what a drain left", &["queue"]),
             queue_states: at.whole_gauges("workers_queue_size", "Runs of a queue, by state", &["queue", "state"]),
             queue_oldest_age: at.gauges("workers_queue_oldest_age_seconds", "Age of the oldest due run", &["queue"]),

@@ -109,6 +109,11 @@ impl Metrics {
         }
     }
 
+    /// Failed attempts of the job in the last five minutes, in this process: what `job_failures` shows.
+    pub fn recent_failures(&self, job: &JobName, now: DateTime<Utc>) -> i64 {
+        self.failures.count(job, now)
+    }
+
     /// This replica's lease ran out under it.
     pub fn lease_lost(&self) {
         self.counted.lease_lost.inc();

@@ -9,8 +9,8 @@ use super::{
     process,
 };
 use crate::domain::{
-    health::{Health, JobHealth, JobStats, JobStatus, Snapshot},
-    job::Job,
+    health::{Health, JobHealth, JobStats, JobStatus, Snapshot, figures_seen},
+    job::{ExpectItems, Job},
 };
 
 impl Shown {
@@ -21,6 +21,9 @@ impl Shown {
         self.last_tick.set(seconds(planner.last_turn));
         self.unexplained.set(snapshot.unexplained);
         self.db_up.set(snapshot.database.up.into());
+        self.db_ephemeral.set(snapshot.ephemeral.into());
+        self.figures.set(seconds(Some(figures_seen(snapshot))));
+        self.last_reload.set(snapshot.reload.is_none().into());
         self.db_clock_skew.set(milliseconds(snapshot.database.clock_skew_ms));
         self.slots.set(snapshot.slots.total.into());
         self.slots_busy.set(snapshot.slots.busy.into());
@@ -40,6 +43,14 @@ impl Shown {
         }
         for (what, gauges) in &self.job_seconds {
             gauges.with_label_values(&[name]).set(length_or_instant(*what, job, health, stats));
+        }
+        if job.schedule.is_some() {
+            let planned_until = seconds(stats.and_then(|stats| stats.planned_until));
+            self.job_planned_until.with_label_values(&[name]).set(planned_until);
+        }
+        if job.policy.expect_items == ExpectItems::Some {
+            let empty = stats.map_or(0, |stats| stats.empty_successes);
+            self.job_empty_successes.with_label_values(&[name]).set(empty);
         }
     }
 
@@ -74,6 +85,7 @@ fn count(what: JobCount, health: &JobHealth, stats: Option<&JobStats>) -> i64 {
         JobCount::Running => stats.map_or(0, |stats| stats.running),
         JobCount::Enabled => (!matches!(health.status, JobStatus::Disabled | JobStatus::Paused)).into(),
         JobCount::ConsecutiveFailures => health.consecutive_failures,
+        JobCount::Stuck => health.stuck,
     }
 }
 

@@ -90,15 +90,17 @@ impl House {
         self.first_turn().await;
         self.engine.status.change(|condition| condition.ready = true);
         self.start_observer();
-        let mut ran = None;
+        let mut ended = Ok(Goodbye::Drained);
         tokio::select! {
-            outcome = once::here(&self.engine, options.once.as_ref()) => ran = Some(outcome?),
+            ran = once::here(&self.engine, options.once.as_ref()) => ended = ran,
             () = signals.first.cancelled() => info!(component = "scheduler", "stopping: finishing what runs, starting nothing"),
             () = self.engine.wake.fatal.notified() => error!(component = "scheduler", "stopping: cannot go on"),
         }
         self.drain().await;
-        let well = ran.map_or(Goodbye::Drained, Goodbye::Ran);
-        Ok(self.engine.status.get().fatal.map_or(well, Goodbye::Fatal))
+        match self.engine.status.get().fatal {
+            Some(why) => Ok(Goodbye::Fatal(why)),
+            None => Ok(ended?),
+        }
     }
 
     /// Registers this replica, frees what a dead one left on SQLite, and activates the table.

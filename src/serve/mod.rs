@@ -25,7 +25,6 @@ use crate::{
     clock::Clock,
     domain::{
         health::Snapshot,
-        job::JobName,
         lasting::Lasting,
         run::{Outcome, ReplicaId},
     },
@@ -39,7 +38,7 @@ use crate::{
 };
 
 pub use crate::http::ListenError;
-pub use once::once_elsewhere;
+pub use once::{Once, once_elsewhere};
 pub use options::database;
 pub use prepare::refused_statements;
 pub use table::Reader;
@@ -62,7 +61,7 @@ pub struct Options {
     /// `None` = no HTTP at all.
     pub listen: Option<SocketAddr>,
     /// Run this job now, once, and end.
-    pub once: Option<JobName>,
+    pub once: Option<Once>,
     pub access: Arc<Access>,
     pub tools: Tools,
     /// The commit this binary was built from, or empty.
@@ -79,6 +78,8 @@ pub enum Goodbye {
     Drained,
     /// The run that was asked for ended so.
     Ran(Outcome),
+    /// The run that was asked for had no end within this time.
+    TookTooLong(Duration),
     /// A second signal cut the draining short.
     Forced,
     /// Something could not be mended from inside.
@@ -145,6 +146,10 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
     };
     web.close().await;
     handlers.shutdown_background();
+    if !matches!(goodbye, Ok(Goodbye::Forced)) {
+        // Leaves a SQLite file in one piece; a database that hangs is left as it is.
+        time::timeout(CLOSING_TIME, store.close()).await.unwrap_or_default();
+    }
     drop(opened.lock);
     goodbye
 }

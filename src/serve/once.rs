@@ -3,40 +3,65 @@
 use std::{future, time::Duration};
 
 use chrono::{DateTime, Utc};
-use tokio::time;
+use serde_json::Value;
+use tokio::time::{self, Instant};
 
+use super::Goodbye;
 use crate::{
     domain::{
         job::{Job, JobName},
         run::{Outcome, RunId, State, Trigger},
     },
-    engine::Engine,
+    engine::{Engine, lease},
     store::{DatabaseConfig, NewRun, Store, StoreError},
 };
 
 /// Between two looks at the run.
 const LOOK: Duration = Duration::from_millis(50);
+/// A database that is away for longer than this is not waited for: whoever asked must know. Health calls it critical then.
+const OUTAGE: Duration = Duration::from_secs(60);
 
-/// Asks for a run and waits for its end while this process works on it; without a job, waits for ever.
-pub async fn here(engine: &Engine, job: Option<&JobName>) -> Result<Outcome, StoreError> {
-    let Some(job) = job.and_then(|name| engine.table().job(name).cloned()) else { return future::pending().await };
-    let run = ask(&engine.store, &job, engine.clock.now()).await?;
+/// The run that a process is started for.
+#[derive(Debug, Clone)]
+pub struct Once {
+    pub job: JobName,
+    /// `None` = the job's own.
+    pub payload: Option<Value>,
+    /// The longest wait for its end.
+    pub patience: Duration,
+}
+
+/// Asks for a run and waits for its end while this process works on it; without one, waits for ever.
+pub async fn here(engine: &Engine, once: Option<&Once>) -> Result<Goodbye, StoreError> {
+    let found = once.and_then(|once| Some((once, engine.table().job(&once.job).cloned()?)));
+    let Some((once, job)) = found else { return future::pending().await };
+    let run = ask(&engine.store, (&job, once), engine.clock.now()).await?;
     engine.wake.runner.notify_one();
-    wait(&engine.store, run).await
+    wait(&engine.store, run, once.patience).await
 }
 
 /// Asks for a run and waits until another process, which holds the database, has done it.
-pub async fn once_elsewhere(database: &DatabaseConfig, job: &Job, now: DateTime<Utc>) -> Result<Outcome, StoreError> {
+pub async fn once_elsewhere(
+    database: &DatabaseConfig,
+    job: &Job,
+    once: &Once,
+    now: DateTime<Utc>,
+) -> Result<Goodbye, StoreError> {
     let store = Store::open(database).await?;
-    let run = ask(&store, job, now).await?;
-    wait(&store, run).await
+    let run = ask(&store, (job, once), now).await?;
+    wait(&store, run, once.patience).await
 }
 
-async fn ask(store: &Store, job: &Job, now: DateTime<Utc>) -> Result<RunId, StoreError> {
+async fn ask(store: &Store, (job, once): (&Job, &Once), now: DateTime<Utc>) -> Result<RunId, StoreError> {
+    if let Some(reason) = paused(store, job, now).await? {
+        let name = job.name.as_str();
+        let message = format!("job {name:?} is paused ({reason}): `workers jobs resume {name}` first");
+        return Err(StoreError::Conflict(message));
+    }
     let run = NewRun {
         job: job.name.clone(),
         trigger: Trigger::Manual,
-        payload: job.payload.clone(),
+        payload: once.payload.clone().unwrap_or_else(|| job.payload.clone()),
         due_at: now,
         priority: None,
         key: None,
@@ -47,13 +72,29 @@ async fn ask(store: &Store, job: &Job, now: DateTime<Utc>) -> Result<RunId, Stor
     store.enqueue(&run, now).await
 }
 
-async fn wait(store: &Store, run: RunId) -> Result<Outcome, StoreError> {
-    loop {
-        match store.run(run).await? {
+/// Why the job is paused, when it is: nobody would claim its run.
+async fn paused(store: &Store, job: &Job, now: DateTime<Utc>) -> Result<Option<String>, StoreError> {
+    let rows = store.job_rows().await?;
+    let row = rows.into_iter().find(|row| row.name == job.name);
+    Ok(row.filter(|row| row.is_paused(now)).map(|row| row.paused_reason.unwrap_or_default()))
+}
+
+async fn wait(store: &Store, run: RunId, patience: Duration) -> Result<Goodbye, StoreError> {
+    let deadline = Instant::now() + patience;
+    let mut answered = Instant::now();
+    while Instant::now() < deadline {
+        match store.run(run).await {
             // `keep.done = "0s"`: a success leaves no row.
-            None => return Ok(Outcome::Success),
-            Some(run) if run.state == State::Finished => return Ok(run.outcome.unwrap_or(Outcome::Unknown)),
-            Some(_) => time::sleep(LOOK).await,
+            Ok(None) => return Ok(Goodbye::Ran(Outcome::Success)),
+            Ok(Some(run)) if run.state == State::Finished => {
+                return Ok(Goodbye::Ran(run.outcome.unwrap_or(Outcome::Unknown)));
+            }
+            Ok(Some(_)) => answered = Instant::now(),
+            Err(error) if !lease::is_passing(&error) || OUTAGE < answered.elapsed() => return Err(error),
+            // The attempt goes on, and is settled when the database is back.
+            Err(_) => {}
         }
+        time::sleep(LOOK).await;
     }
+    Ok(Goodbye::TookTooLong(patience))
 }

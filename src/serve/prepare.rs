@@ -4,16 +4,28 @@ use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use crate::{
     domain::job::{Gate, JobName},
-    handlers::Dialect,
+    handlers::{AppTx, Dialect, TeamTable},
     job_table::JobTable,
     store::{AppConnection, DatabaseConfig, Kind, Store, StoreError},
 };
 
+/// What is prepared for a job.
+struct Asked<'a> {
+    job: &'a JobName,
+    /// Line in its own text.
+    line: u64,
+    text: String,
+    /// The team's table that the job would create or adopt first.
+    table: Option<&'static TeamTable>,
+}
+
 /// Prepares every statement for the daemon's own database, changes nothing, and returns what it refuses. Empty, and
-/// without a connection, when no job has a statement.
+/// without a connection, when no job has a statement. A table of the team that is missing is made for the moment where
+/// the daemon may create it.
 pub async fn refused_statements(
     table: &JobTable,
     database: &DatabaseConfig,
+    may_create: bool,
 ) -> Result<Vec<(JobName, String)>, StoreError> {
     let is_postgres = database.url.starts_with("postgres");
     let own = if is_postgres { Dialect::Postgres } else { Dialect::Sqlite };
@@ -22,24 +34,27 @@ pub async fn refused_statements(
         return Ok(Vec::new());
     }
     let store = Store::open(database).await?;
-    let mut refused = Vec::new();
-    for (name, line, text) in of_ours {
-        if let Some(reason) = refusal(&store, text).await? {
-            let reason = format!("line {line} of its SQL: the {} database says: {reason}", kind(&store));
-            refused.push((name, reason));
+    let mut refused: Vec<(JobName, String)> = Vec::new();
+    for asked in of_ours {
+        let Some(reason) = refusal(&store, &asked, may_create).await? else { continue };
+        let told = (asked.job.clone(), reason);
+        // A table that cannot be used is told once, not by each statement on it.
+        if !refused.contains(&told) {
+            refused.push(told);
         }
     }
     Ok(refused)
 }
 
-/// Statements and gates of all jobs: job, line in its own text, text.
-fn statements(table: &JobTable, own: Dialect) -> Vec<(JobName, u64, String)> {
+/// Statements and gates of all jobs.
+fn statements(table: &JobTable, own: Dialect) -> Vec<Asked<'_>> {
     let mut all = Vec::new();
-    for (name, entry) in &table.jobs {
+    for (job, entry) in &table.jobs {
         let of_ours = entry.work.statements(own).into_iter().filter(|statement| statement.database.is_none());
-        all.extend(of_ours.map(|statement| (name.clone(), statement.line, statement.text)));
+        let table = entry.work.needs_tables();
+        all.extend(of_ours.map(|statement| Asked { job, line: statement.line, text: statement.text, table }));
         if let Some(Gate::Sql { text }) = &entry.job.gate {
-            all.push((name.clone(), 1, text.clone()));
+            all.push(Asked { job, line: 1, text: text.clone(), table: None });
         }
     }
     all
@@ -53,15 +68,27 @@ fn is_there(database: &DatabaseConfig) -> bool {
 }
 
 /// In a transaction of its own, which is rolled back: a refusal spoils it.
-async fn refusal(store: &Store, text: String) -> Result<Option<String>, StoreError> {
-    let sql = AssertSqlSafe(text).into_sql_str();
-    let answer = match store.begin_app().await? {
-        AppConnection::Postgres(mut tx) => (&mut *tx).prepare(sql).await.map(drop),
-        AppConnection::Sqlite(mut connection) => (&mut *connection).prepare(sql).await.map(drop),
+async fn refusal(store: &Store, asked: &Asked<'_>, may_create: bool) -> Result<Option<String>, StoreError> {
+    let mut tx = match store.begin_app().await? {
+        AppConnection::Postgres(tx) => AppTx::Postgres(tx),
+        AppConnection::Sqlite(connection) => AppTx::Sqlite(connection),
+    };
+    if let Some(table) = asked.table
+        && let Err(failure) = table.adopt(&mut tx, may_create).await
+    {
+        return Ok(Some(failure.message));
+    }
+    let sql = AssertSqlSafe(asked.text.clone()).into_sql_str();
+    let answer = match &mut tx {
+        AppTx::Postgres(tx) => (&mut **tx).prepare(sql).await.map(drop),
+        AppTx::Sqlite(connection) => (&mut **connection).prepare(sql).await.map(drop),
     };
     match answer {
         Ok(()) => Ok(None),
-        Err(sqlx::Error::Database(refusal)) => Ok(Some(refusal.message().to_owned())),
+        Err(sqlx::Error::Database(refusal)) => {
+            let (line, kind, reason) = (asked.line, kind(store), refusal.message());
+            Ok(Some(format!("line {line} of its SQL: the {kind} database says: {reason}")))
+        }
         Err(error) => Err(error.into()),
     }
 }

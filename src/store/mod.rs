@@ -21,8 +21,8 @@ pub use connect::{AppConnection, DaemonLock, Described, Migrated, MigrationStatu
 pub use dialect::Kind;
 pub use ledger::{ActivateRequest, Activation, Audit, AuditWindow, PlanRequest, Rewound};
 pub use reads::RunFilter;
-pub use snapshot::Figures;
-pub use work::{Enqueued, Freed, NewRun};
+pub use snapshot::{Depth, Figures};
+pub use work::{Cancelled, Enqueued, Freed, NewRun, Pruning, Retried, Retrying, Unfinished};
 
 use crate::domain::{
     job::{Job, JobName},
@@ -43,7 +43,7 @@ struct Inner {
 
 /// Every statement of ours, file by file; a test prepares each of them on both databases.
 fn statements() -> impl Iterator<Item = &'static dialect::Sql> {
-    let own: &[&[dialect::Sql]] = &[reads::STATEMENTS, snapshot::STATEMENTS];
+    let own: &[&[dialect::Sql]] = &[reads::STATEMENTS, snapshot::STATEMENTS, snapshot::DAY_STATEMENTS];
     own.iter().chain(ledger::STATEMENTS).chain(work::STATEMENTS).copied().flatten()
 }
 
@@ -214,6 +214,15 @@ pub struct JobRow {
     pub paused_until: Option<DateTime<Utc>>,
     pub paused_reason: Option<String>,
     pub retired_at: Option<DateTime<Utc>>,
+    /// The newest instant whose row was removed by age; rows up to here may be gone.
+    pub pruned_until: Option<DateTime<Utc>>,
     /// Stored counters of the audit.
     pub audit: Account,
+}
+
+impl JobRow {
+    /// A person paused it, and the pause has not ended.
+    pub fn is_paused(&self, now: DateTime<Utc>) -> bool {
+        self.paused_at.is_some() && self.paused_until.is_none_or(|until| now < until)
+    }
 }

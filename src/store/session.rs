@@ -164,6 +164,13 @@ impl<'c> Session<'c> {
     }
 }
 
+/// The number that a `select count(*)` answers.
+pub(super) async fn count(session: &mut Session<'_>, sql: &Sql, params: Vec<Param>) -> Result<u64> {
+    let row = session.maybe_row(sql, params).await?;
+    let counted = row.map(|row| row.columns().int()).transpose()?.unwrap_or_default();
+    Ok(u64::try_from(counted).unwrap_or_default())
+}
+
 fn refuse_nul(params: &[Param]) -> Result<()> {
     if params.iter().any(Param::holds_nul) {
         return Err(StoreError::Refused("a text or JSON value holds a NUL character".into()));

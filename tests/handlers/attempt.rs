@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use emponto::{
     domain::{
-        job::{About, Backoff, CatchUp, Delivery, Job, JobName, Keep, Overlap, Policy, Retry},
+        job::{About, Backoff, CatchUp, Delivery, ExpectItems, Job, JobName, Keep, Overlap, Policy, Retry},
         run::{Failure, Report, Run, RunId, State, Trigger},
         schedule::Zone,
     },
@@ -230,6 +230,7 @@ pub fn job() -> Job {
             delivery: Delivery::AtLeastOnce,
             critical: false,
             stale_after: None,
+            expect_items: ExpectItems::Any,
             priority: 0,
             concurrency: None,
             keep: Keep { done: Duration::from_secs(60), failed: Duration::from_secs(60) },

@@ -82,7 +82,7 @@ both! {
         let status = house.store.migration_status().await;
 
         for error in [migrated.unwrap_err(), status.unwrap_err()] {
-            assert!(matches!(&error, StoreError::NewerSchema(text) if text.contains("999") && text.contains('2')), "{error}");
+            assert!(matches!(&error, StoreError::NewerSchema(text) if text.contains("999") && text.contains('3')), "{error}");
         }
     }
 }

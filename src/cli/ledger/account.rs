@@ -8,7 +8,11 @@ use serde::Serialize;
 
 use super::books::Books;
 use crate::{
-    cli::output::{Column, Exit, Output, Stop, line, remark},
+    cli::{
+        exit::{Exit, Stop},
+        given::moment,
+        output::{Column, Output, line, remark},
+    },
     domain::{
         job::Job,
         ledger::{Account, reconcile},
@@ -21,14 +25,14 @@ const STRETCH: TimeDelta = TimeDelta::days(2);
 
 #[derive(Debug, Args)]
 pub struct LedgerArguments {
-    /// Only this job.
+    /// Only this job
     #[arg(long, value_name = "NAME")]
     pub job: Option<String>,
-    /// Only instants after this one (RFC 3339).
-    #[arg(long, value_name = "INSTANT")]
+    /// Only instants after this one: RFC 3339 or a date
+    #[arg(long, value_name = "INSTANT", value_parser = moment::instant)]
     pub from: Option<DateTime<Utc>>,
-    /// Only instants up to this one (RFC 3339); by default all that are planned.
-    #[arg(long, value_name = "INSTANT")]
+    /// Only instants up to this one [default: all that are planned]
+    #[arg(long, value_name = "INSTANT", value_parser = moment::instant)]
     pub to: Option<DateTime<Utc>>,
 }
 
@@ -43,6 +47,9 @@ struct Line {
 
 /// Prints the account of each job and of all; exit 1 when an instant is unexplained.
 pub async fn ledger(books: &Books, arguments: &LedgerArguments, output: Output) -> anyhow::Result<Exit> {
+    if let Some(name) = &arguments.job {
+        books.known(name).await?;
+    }
     let rows = books.store.job_rows().await?;
     let wanted = |row: &&JobRow| arguments.job.as_ref().is_none_or(|name| row.name.as_str() == name);
     let mut lines = Vec::new();
@@ -51,7 +58,8 @@ pub async fn ledger(books: &Books, arguments: &LedgerArguments, output: Output) 
         lines.push(Line { job: row.name.to_string(), unexplained: account.unexplained(), account });
     }
     if let (Some(name), true) = (&arguments.job, lines.is_empty()) {
-        return Err(Stop::new(Exit::NotFound, format!("no job {name:?} in the ledger")).into());
+        let message = format!("job {name:?} is not in the ledger yet: start the service with this job table");
+        return Err(Stop::new(Exit::NotFound, message).into());
     }
     let mut total = Account::default();
     lines.iter().for_each(|line| total.add(&line.account));
@@ -113,7 +121,9 @@ async fn account(books: &Books, row: &JobRow, arguments: &LedgerArguments) -> an
 fn kept_from(job: Option<&Arc<Job>>, row: &JobRow, now: DateTime<Utc>) -> DateTime<Utc> {
     let Some(job) = job else { return row.audited_until.unwrap_or(row.first_seen) };
     let kept = TimeDelta::from_std(job.policy.keep.done.min(job.policy.keep.failed)).unwrap_or(TimeDelta::MAX);
-    now.checked_sub_signed(kept).unwrap_or(row.first_seen).max(row.first_seen)
+    let by_age = now.checked_sub_signed(kept).unwrap_or(row.first_seen).max(row.first_seen);
+    // `runs prune` may have taken what the table would have kept.
+    row.pruned_until.map_or(by_age, |pruned| pruned.max(by_age))
 }
 
 async fn compare(books: &Books, row: &JobRow, from: DateTime<Utc>, until: DateTime<Utc>) -> anyhow::Result<Account> {

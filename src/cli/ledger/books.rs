@@ -1,17 +1,21 @@
 //! The job table beside the open store, for commands that read and change the ledger without the service.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
+use tokio::time;
 
 use crate::{
-    cli::output::{Exit, Stop},
+    cli::exit::{Exit, Stop},
     clock::Clock,
     domain::job::{Job, JobName},
-    job_table::JobTable,
-    store::{DatabaseConfig, Store},
+    job_table::{JobTable, nearest},
+    store::{DatabaseConfig, JobRow, Store},
 };
+
+/// For tidying a SQLite file at the end of a command.
+const CLOSING_TIME: Duration = Duration::from_secs(1);
 
 pub struct Books {
     pub table: Arc<JobTable>,
@@ -36,14 +40,36 @@ impl Books {
 
     /// The job of this name in the table; the error names the nearest.
     pub fn job(&self, name: &str) -> Result<&Arc<Job>, Stop> {
-        let wanted = JobName::from_store(name);
-        self.table.job(&wanted).ok_or_else(|| {
-            let nearest = self.table.jobs.keys().max_by(|a, b| {
-                let likeness = |known: &JobName| strsim::jaro_winkler(known.as_str(), name);
-                likeness(a).total_cmp(&likeness(b))
-            });
-            let hint = nearest.map(|known| format!("; did you mean {known}?")).unwrap_or_default();
-            Stop::new(Exit::NotFound, format!("no job {name:?} in the job table{hint}"))
-        })
+        self.table.job(&JobName::from_store(name)).ok_or_else(|| unknown(name, &self.table))
     }
+
+    /// A job that the table has, or that the ledger still knows.
+    pub async fn known(&self, name: &str) -> anyhow::Result<JobName> {
+        let wanted = JobName::from_store(name);
+        let of_table = self.table.job(&wanted).is_some();
+        if of_table || self.store.job_rows().await?.iter().any(|row| row.name == wanted) {
+            return Ok(wanted);
+        }
+        Err(unknown(name, &self.table).into())
+    }
+
+    /// What the active table of the service says of a job that this table has.
+    pub async fn row(&self, job: &JobName) -> anyhow::Result<Option<JobRow>> {
+        Ok(self.store.job_rows().await?.into_iter().find(|row| row.name == *job))
+    }
+
+    /// Lets go of the database; a SQLite file is left in one piece where nobody else has it open.
+    pub async fn close(self) {
+        // Another process may keep the file busy: it will do this itself.
+        time::timeout(CLOSING_TIME, self.store.close()).await.unwrap_or_default();
+    }
+}
+
+/// The error of a name that no job has, with the nearest name that one has.
+pub fn unknown(name: &str, table: &JobTable) -> Stop {
+    let hint = match nearest(name, table.jobs.keys().map(JobName::as_str)) {
+        Some(near) => format!("did you mean {near}?"),
+        None => "`workers jobs list` shows them all".to_owned(),
+    };
+    Stop::new(Exit::NotFound, format!("no job {name:?} in the job table; {hint}"))
 }

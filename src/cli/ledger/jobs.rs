@@ -10,7 +10,11 @@ use uuid::Uuid;
 
 use super::{books::Books, runs::instant};
 use crate::{
-    cli::output::{Column, Exit, Output, remark},
+    cli::{
+        exit::Exit,
+        given::moment,
+        output::{Column, Output, remark},
+    },
     domain::{
         health::{Health, JobHealth, JobVerdict, Snapshot, assess},
         job::Job,
@@ -24,36 +28,36 @@ const FIRINGS_SHOWN: usize = 5;
 
 #[derive(Debug, Subcommand)]
 pub enum Jobs {
-    /// List the jobs of the table with their status.
+    /// List the jobs of the table with their status
     List,
     /// Show one job: its rules, its next firings, how it fared.
     Show {
-        /// The job.
+        /// The job
         name: String,
     },
     /// Stop planning runs of a job: its instants become `skipped: paused`.
     Pause(PauseArguments),
-    /// Go on with a paused job.
+    /// Go on with a paused job
     Resume {
-        /// The job.
+        /// The job
         name: String,
     },
-    /// Set back a cursor that ran ahead of the clock.
+    /// Set back a cursor that ran ahead of the clock
     Rewind {
-        /// The job.
+        /// The job
         name: String,
     },
 }
 
 #[derive(Debug, Args)]
 pub struct PauseArguments {
-    /// The job.
+    /// The job
     pub name: String,
-    /// Why, for those who look later.
+    /// Why, for those who look later
     #[arg(long, default_value = "paused by hand")]
     pub reason: String,
-    /// Go on at this instant (RFC 3339) without being asked.
-    #[arg(long, value_name = "INSTANT")]
+    /// Go on at this instant without being asked: RFC 3339 or a date
+    #[arg(long, value_name = "INSTANT", value_parser = moment::instant)]
     pub until: Option<DateTime<Utc>>,
 }
 

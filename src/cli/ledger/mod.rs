@@ -3,4 +3,6 @@
 pub mod books;
 pub mod jobs;
 pub mod runs;
+pub mod change;
+pub mod prune;
 pub mod account;

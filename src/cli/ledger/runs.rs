@@ -5,42 +5,71 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
-use super::books::Books;
+use super::{
+    books::Books,
+    change::{self, CancelArguments, RetryArguments},
+    prune::{self, PruneArguments},
+};
 use crate::{
-    cli::output::{Column, Exit, Output, Stop},
-    domain::{
-        job::JobName,
-        run::{Outcome, Run, RunId, State},
+    cli::{
+        exit::{Exit, Stop},
+        given::moment::{self, Since},
+        output::{Column, Output},
     },
+    domain::run::{Outcome, Run, RunId, State},
     store::RunFilter,
 };
 
 #[derive(Debug, Subcommand)]
 pub enum Runs {
-    /// List runs, newest first.
+    /// List runs, newest first
+    #[command(after_long_help = "Examples:
+  workers runs list --job mail --outcome error --since 24h
+  workers runs list --state running -o json")]
     List(ListArguments),
-    /// Show one run.
+    /// Show everything about one run
     Show {
-        /// The id of the run.
+        /// The id of the run
         id: Uuid,
     },
+    /// Cancel runs: what waits ends now, what runs is asked to end
+    #[command(after_long_help = "Examples:
+  workers runs cancel 0198f3a2-7c1e-7000-8000-0123456789ab
+  workers runs cancel --job mail --state waiting --dry-run")]
+    Cancel(CancelArguments),
+    /// Do finished runs again: each becomes a new run that names the old one
+    #[command(after_long_help = "Examples:
+  workers runs retry 0198f3a2-7c1e-7000-8000-0123456789ab
+  workers runs retry 0198f3a2-7c1e-7000-8000-0123456789ab --payload '{\"to\": \"ana\"}'
+  workers runs retry --job mail --since 24h --dry-run
+
+A run that was retried before is left out when runs are chosen by a filter, so that saying it twice does nothing twice.")]
+    Retry(RetryArguments),
+    /// Remove old finished runs, in small batches; only what the audit has counted
+    #[command(after_long_help = "Examples:
+  workers runs prune --dry-run
+  workers runs prune --job mail --older-than 7d --outcome success
+
+The service does this by itself, by `keep` of each job. The newest success of a job always stays, and so do instants that the
+audit has not counted yet: `workers ledger` goes on balancing.")]
+    Prune(PruneArguments),
 }
 
 #[derive(Debug, Args)]
 pub struct ListArguments {
-    /// Only this job.
+    /// Only this job
     #[arg(long, value_name = "NAME")]
     pub job: Option<String>,
-    /// Only runs in this state: waiting, due, running or finished.
+    /// Only runs in this state: waiting, due, running or finished
     #[arg(long)]
     pub state: Option<State>,
-    /// Only runs that ended so: success, partial, skipped, error, timeout, panic, lost, unknown or cancelled.
+    /// Only runs that ended so: success, partial, skipped, error, timeout, panic, lost, unknown or cancelled
     #[arg(long)]
     pub outcome: Option<Outcome>,
-    /// Only runs created from this instant on (RFC 3339).
-    #[arg(long, value_name = "INSTANT")]
-    pub since: Option<DateTime<Utc>>,
-    /// At most this many.
+    /// Only runs created since: an instant, a date, or how long ago, such as 24h
+    #[arg(long, value_parser = moment::since)]
+    pub since: Option<Since>,
+    /// At most this many
     #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
 }
@@ -49,15 +78,22 @@ pub async fn runs(books: &Books, command: Runs, output: Output) -> anyhow::Resul
     match command {
         Runs::List(arguments) => list(books, arguments, output).await,
         Runs::Show { id } => show(books, RunId(id), output).await,
+        Runs::Cancel(arguments) => change::cancel(books, arguments, output).await,
+        Runs::Retry(arguments) => change::retry(books, arguments, output).await,
+        Runs::Prune(arguments) => prune::prune(books, arguments, output).await,
     }
 }
 
 async fn list(books: &Books, arguments: ListArguments, output: Output) -> anyhow::Result<Exit> {
+    let job = match &arguments.job {
+        Some(name) => Some(books.known(name).await?),
+        None => None,
+    };
     let filter = RunFilter {
-        job: arguments.job.as_deref().map(JobName::from_store),
+        job,
         state: arguments.state,
         outcome: arguments.outcome,
-        since: arguments.since,
+        since: arguments.since.map(|since| since.at(books.now)),
         limit: arguments.limit,
     };
     let runs = books.store.runs(&filter).await?;
@@ -79,10 +115,19 @@ const COLUMNS: [Column<Run>; 10] = [
 ];
 
 async fn show(books: &Books, id: RunId, output: Output) -> anyhow::Result<Exit> {
-    let run = books.store.run(id).await?;
-    let run = run.ok_or_else(|| Stop::new(Exit::NotFound, format!("no run {id} in the ledger")))?;
+    let run = books.store.run(id).await?.ok_or_else(|| unknown(id))?;
+    output.thing(&run, &fields(&run)?)?;
+    Ok(Exit::Ok)
+}
+
+/// The error of an id that no run has.
+pub fn unknown(id: RunId) -> Stop {
+    Stop::new(Exit::NotFound, format!("no run {id} in the ledger: `workers runs list` shows the newest"))
+}
+
+fn fields(run: &Run) -> anyhow::Result<Vec<(&'static str, String)>> {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let lines = [
+    Ok(vec![
         ("id", run.id.to_string()),
         ("job", run.job.to_string()),
         ("trigger", run.trigger.to_string()),
@@ -104,12 +149,13 @@ async fn show(books: &Books, id: RunId, output: Output) -> anyhow::Result<Exit> 
         ("response code", number(run.response_code.map(i64::from))),
         ("replica", run.replica.map(|replica| replica.to_string()).unwrap_or_default()),
         ("retry of", run.retry_of.map(|of| of.to_string()).unwrap_or_default()),
+        ("cancel asked", instant(run.cancel_requested_at)),
+        ("key", text(&run.key)),
+        ("payload", if run.payload.is_null() { String::new() } else { run.payload.to_string() }),
         ("error", text(&run.error)),
         ("result", run.result.as_ref().map(ToString::to_string).unwrap_or_default()),
-        ("earlier errors", earlier(&run)?),
-    ];
-    output.thing(&run, &lines)?;
-    Ok(Exit::Ok)
+        ("earlier errors", earlier(run)?),
+    ])
 }
 
 fn earlier(run: &Run) -> anyhow::Result<String> {

@@ -3,16 +3,15 @@
 use std::{
     collections::BTreeMap,
     io::{self, IsTerminal},
-    path::PathBuf,
 };
 
 use chrono::{DateTime, FixedOffset, Utc};
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 use serde_json::json;
 
 use super::{Loaded, Refused, load_within};
 use crate::{
-    cli::output::Exit,
+    cli::exit::Exit,
     config::{Flags, Surroundings},
     domain::{
         job::JobName,
@@ -28,10 +27,11 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct CheckArguments {
     /// The job table [default: jobs.toml]
-    pub file: Option<PathBuf>,
-    /// For people, for programs, or as GitHub annotations
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub file: Option<String>,
+    /// For people, for programs, or as GitHub annotations [default: text; json with -o json]
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
     /// Warnings count as errors
     #[arg(long)]
     pub strict: bool,
@@ -53,6 +53,8 @@ pub struct Examined {
     file: String,
     settings: Vec<String>,
     problems: Vec<Problem>,
+    /// `NO_COLOR` is not set.
+    colours: bool,
 }
 
 /// Reads settings and table, and looks at the zones of the coming year.
@@ -66,8 +68,9 @@ fn examine_within(
     (surroundings, now): (&Surroundings, DateTime<Utc>),
 ) -> Examined {
     let mut flags = flags.clone();
+    let colours = surroundings.variables.get("NO_COLOR").is_none_or(String::is_empty);
     if let Some(file) = &arguments.file {
-        flags.insert("jobs_file", file.display().to_string());
+        flags.insert("jobs_file", file.clone());
     }
     match load_within(&flags, surroundings) {
         Ok(loaded) => {
@@ -75,11 +78,11 @@ fn examine_within(
             let mut problems = loaded.table.warnings.clone();
             problems.extend(doubtful_zones(&loaded, &file, now));
             let settings = loaded.config.warnings.clone();
-            Examined { loaded: Some(loaded), file, settings, problems }
+            Examined { loaded: Some(loaded), file, settings, problems, colours }
         }
         Err(Refused { settings, problems }) => {
             let file = flags.get("jobs_file").cloned().unwrap_or_else(|| "jobs.toml".into());
-            Examined { loaded: None, file, settings, problems }
+            Examined { loaded: None, file, settings, problems, colours }
         }
     }
 }
@@ -151,8 +154,8 @@ impl Examined {
             true => Exit::ConfigInvalid,
             false => Exit::Ok,
         };
-        let text = match arguments.format {
-            Format::Text => self.text(io::stdout().is_terminal()),
+        let text = match arguments.format.unwrap_or_default() {
+            Format::Text => self.text(self.colours && io::stdout().is_terminal()),
             Format::Json => self.json(exit == Exit::Ok),
             Format::Github => self.github(),
         };

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use super::*;
 
 fn arguments(file: &Path, format: Format) -> CheckArguments {
-    CheckArguments { file: Some(file.into()), format, strict: false }
+    CheckArguments { file: Some(file.display().to_string()), format: Some(format), strict: false }
 }
 
 fn now() -> DateTime<Utc> {

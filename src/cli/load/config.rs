@@ -10,7 +10,8 @@ use super::{Loaded, load};
 use crate::{
     cli::{
         ledger::books::Books,
-        output::{Column, Exit, Output, line, remark},
+        exit::Exit,
+        output::{Column, Output, line, remark},
     },
     config::{Flags, Shown, VariableRow, variables},
     domain::run::ReplicaId,

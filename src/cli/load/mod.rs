@@ -3,15 +3,11 @@
 pub mod check;
 pub mod config;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs, path::Path, sync::Arc};
 
-use super::output::{Exit, Stop};
+use super::exit::{Exit, Stop};
 use crate::{
-    config::{Config, FileSettings, Flags, Surroundings},
+    config::{Config, FileSettings, Flags, Origin, Shown, Surroundings},
     domain::schedule::zone,
     job_table::{Code, Environment, JobTable, MAX_FILE_BYTES, Problem, TeamDefaults, parse, problem},
 };
@@ -23,9 +19,8 @@ pub struct Loaded {
 }
 
 /// Flags of all commands, by the names of their settings.
-pub fn flags(jobs_file: Option<PathBuf>) -> Flags {
-    let jobs_file = jobs_file.map(|file| ("jobs_file", file.to_string_lossy().into_owned()));
-    jobs_file.into_iter().collect()
+pub fn flags(jobs_file: Option<String>) -> Flags {
+    jobs_file.map(|file| ("jobs_file", file)).into_iter().collect()
 }
 
 /// Everything that is wrong with settings and table, told at once.
@@ -72,6 +67,20 @@ pub fn settings(flags: &Flags) -> Result<Config, Stop> {
         Ok(config) if refused.settings.is_empty() => Ok(config),
         _ => Err(Refused { problems: Vec::new(), ..refused }.into()),
     }
+}
+
+/// The settings that flags and environment give, without jobs.toml.
+pub fn surroundings(flags: &Flags) -> Result<Config, Stop> {
+    let config = Config::resolve(flags, &Surroundings::read(), &FileSettings::new());
+    config.map_err(|settings| Refused { settings, problems: Vec::new() }.into())
+}
+
+/// The settings that say where the service listens. The job table is not read when it cannot matter: a HEALTHCHECK asks this
+/// every few seconds.
+pub fn whereabouts(flags: &Flags) -> Result<Config, Stop> {
+    let early = surroundings(flags)?;
+    let is_given = |row: &Shown| row.name == "server.listen" && matches!(row.origin, Origin::Flag | Origin::Variable(_));
+    if early.shown.iter().any(is_given) { Ok(early) } else { settings(flags) }
 }
 
 /// The same in given surroundings.

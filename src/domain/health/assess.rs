@@ -1,12 +1,13 @@
-//! The judge of health: each rule that turns it from `healthy` is an alert, and the status is the worst of them.
+//! The judge of health: the rules decide, and the status is the worst of those that hold.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
+    rules::{JobLook, Look, alive, attempts_stuck, daemon_alerts, job_alerts, queue_alerts, scheduler_lag},
     snapshot::{JobStats, Snapshot},
-    stale::stale_at,
+    stale::{Patience, patience},
     verdict::{
         Alert, AlertName, DatabaseHealth, Health, JobHealth, JobStatus, JobVerdict, NotReady, PlannerState,
         QueueHealth, Severity, Status, Why,
@@ -14,30 +15,14 @@ use super::{
 };
 use crate::domain::{
     job::{Job, JobName},
-    run::Reason,
+    run::{Outcome, Reason},
 };
-
-/// A planner that has not turned for this long is stalled: critical, and `/livez` says so.
-pub const PLANNER_PATIENCE: TimeDelta = TimeDelta::seconds(60);
-/// A database away for this long is critical.
-pub const DATABASE_PATIENCE: TimeDelta = TimeDelta::seconds(60);
-/// Failures in a row that make a critical job critical.
-pub const CRITICAL_FAILURES: i64 = 3;
-/// The documented threshold of `scheduler_lag`.
-pub const LAG_LIMIT: TimeDelta = TimeDelta::seconds(30);
-/// The documented threshold of `queue_size`.
-pub const QUEUE_LIMIT: i64 = 100;
-/// A cursor may be this far ahead of the clock before its job is `ahead` (spec 4, Plan).
-const AHEAD_LIMIT: TimeDelta = TimeDelta::seconds(60);
-/// The planner turns at least each second; an instant younger than this may be in the turn that runs now.
-const TURN_SLACK: TimeDelta = TimeDelta::seconds(2);
 
 /// Judges the jobs of the table by what is known of them. Pure: the same look at the same moment gives the same answer.
 pub fn assess(jobs: &[Arc<Job>], snapshot: &Snapshot, now: DateTime<Utc>) -> Health {
-    let jobs: Vec<_> = jobs.iter().map(|job| Judged::new(job, snapshot.jobs.get(&job.name), now)).collect();
-    let mut alerts = daemon_alerts(snapshot, now);
-    alerts.extend(jobs.iter().filter_map(Judged::alert));
-    alerts.extend(jobs.iter().filter_map(Judged::backlog));
+    let mut jobs: Vec<_> = jobs.iter().map(|job| Judged::new(job, snapshot, now)).collect();
+    let mut alerts = daemon_alerts(&Look { snapshot, now });
+    jobs.iter_mut().for_each(|job| alerts.append(&mut job.alerts));
     Health {
         scheduler: planner_state(snapshot, now),
         last_job_at: jobs.iter().filter_map(|job| job.stats?.last_run).max(),
@@ -53,24 +38,9 @@ pub fn assess(jobs: &[Arc<Job>], snapshot: &Snapshot, now: DateTime<Utc>) -> Hea
             since: snapshot.database.since,
             sampled_at: snapshot.sampled_at,
         },
-        queues: jobs.iter().filter_map(|job| job.queue(snapshot.sampled_at)).collect(),
+        queues: jobs.iter().filter_map(|job| job.queue(snapshot.counted_at)).collect(),
         jobs: jobs.into_iter().map(|job| JobVerdict { name: job.job.name.clone(), health: job.health() }).collect(),
         alerts,
-    }
-}
-
-/// Whether `/livez` says yes: the planner turns. Touches no database and no job.
-pub fn alive(snapshot: &Snapshot, now: DateTime<Utc>) -> bool {
-    now - planner_seen(snapshot, now) < PLANNER_PATIENCE
-}
-
-/// When the planner was last known to work. It begins when the database is open: waiting for that is no stall.
-fn planner_seen(snapshot: &Snapshot, now: DateTime<Utc>) -> DateTime<Utc> {
-    let (planner, database) = (&snapshot.planner, &snapshot.database);
-    match planner.last_turn {
-        Some(turned) => turned,
-        None if database.migrated => planner.started_at.max(database.since),
-        None => now,
     }
 }
 
@@ -85,21 +55,6 @@ pub fn readiness(snapshot: &Snapshot) -> Vec<NotReady> {
     .into_iter()
     .filter_map(|(holds, why)| holds.then_some(why))
     .collect()
-}
-
-/// Age of the oldest due instant that is not in the ledger; zero = none.
-pub fn scheduler_lag(snapshot: &Snapshot, now: DateTime<Utc>) -> TimeDelta {
-    let planner = &snapshot.planner;
-    let (Some(owed), Some(turned)) = (planner.oldest_owed, planner.last_turn) else { return TimeDelta::zero() };
-    let age = now - owed;
-    // An instant that came due after the last turn is late only when the next turn is.
-    let left_behind = owed <= turned || TURN_SLACK < age;
-    if left_behind { age.max(TimeDelta::zero()) } else { TimeDelta::zero() }
-}
-
-/// Whether a cursor stands further in the future than clocks and slow commands explain.
-pub fn is_ahead(planned_until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-    now + AHEAD_LIMIT < planned_until
 }
 
 fn planner_state(snapshot: &Snapshot, now: DateTime<Utc>) -> PlannerState {
@@ -127,114 +82,86 @@ fn queue_size(jobs: &[Judged<'_>]) -> i64 {
     drain.unwrap_or_else(|| jobs.iter().filter_map(|job| job.stats).map(|stats| stats.waiting).sum())
 }
 
-fn daemon_alerts(snapshot: &Snapshot, now: DateTime<Utc>) -> Vec<Alert> {
-    let rules = [
-        stalled(snapshot, now),
-        lagging(snapshot, now),
-        clock_held(snapshot),
-        away(snapshot, now),
-        ephemeral(snapshot),
-        unexplained(snapshot),
-    ];
-    rules.into_iter().flatten().collect()
-}
-
-fn stalled(snapshot: &Snapshot, now: DateTime<Utc>) -> Option<Alert> {
-    let since = planner_seen(snapshot, now);
-    let holds = !snapshot.planner.draining && !alive(snapshot, now);
-    holds.then(|| Alert {
-        name: AlertName::SchedulerStalled,
-        severity: Severity::Critical,
-        job: None,
-        since: Some(since),
-        message: format!("the planner has not turned for {} s", (now - since).num_seconds()),
-    })
-}
-
-fn lagging(snapshot: &Snapshot, now: DateTime<Utc>) -> Option<Alert> {
-    let lag = scheduler_lag(snapshot, now);
-    (LAG_LIMIT < lag).then(|| Alert {
-        name: AlertName::SchedulerLag,
-        severity: Severity::Warning,
-        job: None,
-        since: snapshot.planner.oldest_owed,
-        message: format!("the oldest due instant has waited {} s for its ledger entry", lag.num_seconds()),
-    })
-}
-
-fn clock_held(snapshot: &Snapshot) -> Option<Alert> {
-    snapshot.planner.clock_hold.then(|| Alert {
-        name: AlertName::ClockHold,
-        severity: Severity::Warning,
-        job: None,
-        since: None,
-        message: "the clock jumped; planning waits for three agreeing samples".into(),
-    })
-}
-
-fn away(snapshot: &Snapshot, now: DateTime<Utc>) -> Option<Alert> {
-    let away = now - snapshot.database.since;
-    (!snapshot.database.up).then(|| Alert {
-        name: AlertName::DatabaseAway,
-        severity: if away < DATABASE_PATIENCE { Severity::Warning } else { Severity::Critical },
-        job: None,
-        since: Some(snapshot.database.since),
-        message: format!("the database has been away for {} s", away.num_seconds()),
-    })
-}
-
-fn ephemeral(snapshot: &Snapshot) -> Option<Alert> {
-    snapshot.ephemeral.then(|| Alert {
-        name: AlertName::DatabaseEphemeral,
-        severity: Severity::Warning,
-        job: None,
-        since: Some(snapshot.planner.started_at),
-        message: "the database lies on the container's own layer and goes with it: mount a volume".into(),
-    })
-}
-
-fn unexplained(snapshot: &Snapshot) -> Option<Alert> {
-    (snapshot.unexplained != 0).then(|| Alert {
-        name: AlertName::OccurrencesUnexplained,
-        severity: Severity::Warning,
-        job: None,
-        since: None,
-        message: format!("{} instants are missing, doubled or extra in the ledger", snapshot.unexplained),
-    })
-}
-
 /// A job, what is known of it, and the verdict.
 struct Judged<'a> {
     job: &'a Job,
     stats: Option<&'a JobStats>,
     now: DateTime<Utc>,
-    stale_at: Option<DateTime<Utc>>,
+    patience: Option<Patience>,
+    /// Its silence would be held against it.
+    is_watched: bool,
     status: JobStatus,
     why: Option<Why>,
+    silence: Option<AlertName>,
+    alerts: Vec<Alert>,
 }
 
 impl<'a> Judged<'a> {
-    fn new(job: &'a Job, stats: Option<&'a JobStats>, now: DateTime<Utc>) -> Self {
-        let stale_at = stats.and_then(|stats| stale_at(job, stats));
-        let (status, why) = judge(job, stats, stale_at, now);
-        Self { job, stats, now, stale_at, status, why }
+    fn new(job: &'a Job, snapshot: &'a Snapshot, now: DateTime<Utc>) -> Self {
+        let Some(stats) = snapshot.jobs.get(&job.name) else { return Self::not_seen_yet(job, now) };
+        let patience = patience(job, stats, now);
+        let look = JobLook { job, stats, patience, now };
+        let backlog = queue_alerts(&look);
+        let judged = Self { stats: Some(stats), patience, ..Self::unjudged(job, now) };
+        if let Some((status, why)) = off(job, stats) {
+            return Self { status, why: Some(why), alerts: backlog, ..judged };
+        }
+        let (holding, verdict) = job_alerts(&look);
+        let verdict = verdict.or_else(|| at_rest(job, stats));
+        let silences = [AlertName::JobStale, AlertName::JobNeverRan];
+        Self {
+            is_watched: look.is_watched(),
+            status: verdict.map_or(JobStatus::Healthy, |(status, _)| status),
+            why: verdict.map(|(_, why)| why),
+            silence: holding.iter().map(|alert| alert.name).find(|name| silences.contains(name)),
+            alerts: [holding, backlog].concat(),
+            ..judged
+        }
+    }
+
+    fn unjudged(job: &'a Job, now: DateTime<Utc>) -> Self {
+        Self {
+            job,
+            stats: None,
+            now,
+            patience: None,
+            is_watched: false,
+            status: JobStatus::Healthy,
+            why: None,
+            silence: None,
+            alerts: Vec::new(),
+        }
+    }
+
+    /// A placeholder is one before the database has said anything of it.
+    fn not_seen_yet(job: &'a Job, now: DateTime<Utc>) -> Self {
+        let (status, why) = match (&job.disabled, job.handler) {
+            (Some(_), _) => (JobStatus::Disabled, Why::Disabled),
+            (None, "noop") => (JobStatus::Placeholder, Why::Noop),
+            _ => (JobStatus::Healthy, Why::NotSeenYet),
+        };
+        Self { status, why: Some(why), ..Self::unjudged(job, now) }
     }
 
     fn health(&self) -> JobHealth {
         let stats = self.stats;
+        let day = stats.map(|stats| &stats.day);
         JobHealth {
             status: self.status,
             criticality: if self.job.policy.critical { "critical" } else { "normal" },
             last_outcome: stats.and_then(|stats| stats.last_outcome),
             last_run: stats.and_then(|stats| stats.last_run),
             next_run: self.next_run(),
-            runs_24h: stats.map_or(0, |stats| stats.runs_24h),
-            failures_24h: stats.map_or(0, |stats| stats.failures_24h),
+            runs_24h: day.map_or(0, |day| day.runs),
+            failures_24h: day.map_or(0, |day| day.failures()),
             consecutive_failures: stats.map_or(0, |stats| stats.consecutive_failures),
-            p95_duration_ms: stats.and_then(|stats| stats.p95_duration_ms),
-            max_lag_ms_24h: stats.and_then(|stats| stats.max_lag_ms_24h),
-            stale_after: self.stale_at.filter(|_| self.is_watched()),
+            p95_duration_ms: day.and_then(|day| day.p95_duration_ms),
+            max_lag_ms_24h: day.and_then(|day| day.max_lag_ms),
+            stale_after: self.patience.filter(|_| self.is_watched).map(|patience| patience.until),
             reason: self.why,
+            allowed: self.patience.map(|patience| patience.until - patience.since),
+            silence: self.silence,
+            stuck: stats.map_or(0, |stats| attempts_stuck(self.job, stats, self.now)),
         }
     }
 
@@ -245,103 +172,39 @@ impl<'a> Judged<'a> {
         self.job.schedule.as_ref()?.next_after(self.now)
     }
 
-    /// Whether its silence would be held against it.
-    fn is_watched(&self) -> bool {
-        use JobStatus::{Disabled, Idle, Paused, Placeholder};
-        !matches!(self.status, Disabled | Idle | Paused | Placeholder)
-    }
-
-    fn alert(&self) -> Option<Alert> {
-        let stats = self.stats?;
-        let (name, since, message) = match (self.status, self.why?) {
-            (JobStatus::Stale, _) => {
-                (AlertName::JobStale, self.stale_at, "has had no success since one was due".into())
-            }
-            (JobStatus::NeverRan, _) => (AlertName::JobNeverRan, self.stale_at, "has never run".into()),
-            (JobStatus::Ahead, _) => (AlertName::JobAhead, None, "has a cursor ahead of the clock: rewind it".into()),
-            (_, Why::Stuck) => {
-                (AlertName::JobStuck, stats.last_run, format!("has {} attempts that ignore their abort", stats.stuck))
-            }
-            (_, Why::Failing) => (
-                AlertName::JobFailing,
-                stats.last_failure,
-                format!("failed {} times in a row", stats.consecutive_failures),
-            ),
-            (_, Why::Slow) => (AlertName::JobSlow, stats.last_run, "took longer than slow_after".into()),
-            _ => return None,
-        };
-        let message = format!("job {} {message}", self.job.name);
-        Some(Alert { name, severity: self.severity(), job: Some(self.job.name.clone()), since, message })
-    }
-
-    fn severity(&self) -> Severity {
-        let failures = self.stats.map_or(0, |stats| stats.consecutive_failures);
-        let silent = matches!(self.status, JobStatus::Stale | JobStatus::NeverRan);
-        let grave = self.job.policy.critical && (silent || CRITICAL_FAILURES <= failures);
-        if grave { Severity::Critical } else { Severity::Warning }
-    }
-
-    fn backlog(&self) -> Option<Alert> {
-        let stats = self.stats?;
-        let size = stats.queue_size();
-        (QUEUE_LIMIT < size).then(|| Alert {
-            name: AlertName::QueueBacklog,
-            severity: Severity::Warning,
-            job: Some(self.job.name.clone()),
-            since: stats.oldest_due,
-            message: format!("job {} has {size} waiting, more than {QUEUE_LIMIT}", self.job.name),
-        })
-    }
-
-    fn queue(&self, sampled_at: Option<DateTime<Utc>>) -> Option<(JobName, QueueHealth)> {
+    fn queue(&self, counted_at: Option<DateTime<Utc>>) -> Option<(JobName, QueueHealth)> {
         let is_queue = self.job.schedule.is_none();
         let stats = self.stats.filter(|stats| is_queue || stats.left.is_some())?;
-        let age = |at: DateTime<Utc>| (self.now - at).num_seconds().max(0);
+        let age = |at: DateTime<Utc>| (self.now - at).max(TimeDelta::zero()).num_seconds();
         let queue = QueueHealth {
             size: stats.queue_size(),
             oldest_age_seconds: stats.oldest_due.map_or(0, age),
             running: stats.running,
-            failed: stats.failures_24h,
-            sampled_age_seconds: sampled_at.map(age),
+            failed: stats.day.failures(),
+            sampled_age_seconds: counted_at.map(age),
         };
         Some((self.job.name.clone(), queue))
     }
 }
 
-/// The status of one job; the first rule that holds decides.
-fn judge(
-    job: &Job,
-    stats: Option<&JobStats>,
-    stale_at: Option<DateTime<Utc>>,
-    now: DateTime<Utc>,
-) -> (JobStatus, Option<Why>) {
-    if job.disabled.is_some() {
-        return (JobStatus::Disabled, Some(Why::Disabled));
+/// Somebody switched it off: no rule of a job is asked.
+fn off(job: &Job, stats: &JobStats) -> Option<(JobStatus, Why)> {
+    match job.disabled {
+        Some(_) => Some((JobStatus::Disabled, Why::Disabled)),
+        None if stats.paused => Some((JobStatus::Paused, Why::Paused)),
+        None => None,
     }
-    let Some(stats) = stats else {
-        // A placeholder is one before the database has said anything of it.
-        return match job.handler {
-            "noop" => (JobStatus::Placeholder, Some(Why::Noop)),
-            _ => (JobStatus::Healthy, Some(Why::NotSeenYet)),
-        };
-    };
-    let silent = stale_at.is_some_and(|at| at < now);
-    let slow_after_ms = i64::try_from(job.policy.slow_after.as_millis()).unwrap_or(i64::MAX);
-    let slow = stats.last_outcome.is_some_and(|outcome| outcome.is_success())
-        && stats.last_duration_ms.is_some_and(|took| slow_after_ms < took);
-    match stats {
-        _ if stats.paused => (JobStatus::Paused, Some(Why::Paused)),
-        _ if stats.planned_until.is_some_and(|until| is_ahead(until, now)) => {
-            (JobStatus::Ahead, Some(Why::CursorAhead))
-        }
-        _ if job.handler == "noop" => (JobStatus::Placeholder, Some(Why::Noop)),
-        _ if 0 < stats.stuck => (JobStatus::Degraded, Some(Why::Stuck)),
-        _ if stats.last_reason == Some(Reason::NotConfigured) => (JobStatus::Idle, Some(Why::NotConfigured)),
-        _ if stats.last_reason == Some(Reason::Gate) && !silent => (JobStatus::Idle, Some(Why::GateClosed)),
-        _ if silent && stats.last_run.is_none() => (JobStatus::NeverRan, Some(Why::NeverStarted)),
-        _ if silent => (JobStatus::Stale, Some(Why::NoSuccess)),
-        _ if 0 < stats.consecutive_failures => (JobStatus::Degraded, Some(Why::Failing)),
-        _ if slow => (JobStatus::Degraded, Some(Why::Slow)),
-        _ => (JobStatus::Healthy, None),
+}
+
+/// Why a job about which no rule complains does nothing, if so.
+fn at_rest(job: &Job, stats: &JobStats) -> Option<(JobStatus, Why)> {
+    let skipped = stats.last_outcome == Some(Outcome::Skipped);
+    match stats.last_reason {
+        _ if job.handler == "noop" => Some((JobStatus::Placeholder, Why::Noop)),
+        _ if stats.foreign => Some((JobStatus::Healthy, Why::OtherTable)),
+        Some(Reason::NotConfigured) => Some((JobStatus::Idle, Why::NotConfigured)),
+        Some(Reason::Gate) => Some((JobStatus::Idle, Why::GateClosed)),
+        _ if skipped => Some((JobStatus::Idle, Why::NothingToDo)),
+        _ => None,
     }
 }

@@ -4,18 +4,25 @@
 //! here steers: a verdict is only ever shown.
 
 mod assess;
-mod snapshot;
+mod rules;
 mod stale;
+mod snapshot;
+mod history;
+mod jobs;
 #[cfg(test)]
 pub(crate) mod tests;
 mod verdict;
 
-pub use assess::{
-    CRITICAL_FAILURES, DATABASE_PATIENCE, LAG_LIMIT, PLANNER_PATIENCE, QUEUE_LIMIT, alive, assess, is_ahead, readiness,
-    scheduler_lag,
+pub use assess::{assess, readiness};
+pub use history::{Ended, NEWEST_RUNS};
+pub use jobs::{Executions, JobLists, JobsHealth, Promises};
+pub use rules::{
+    AHEAD_LIMIT, CRITICAL_FAILURES, DATABASE_PATIENCE, Decide, EMPTY_SUCCESSES, ERROR_RATE, FEWEST_JUDGED,
+    FIGURES_PATIENCE, Finding, JobLook, LAG_LIMIT, Limit, Look, PLANNER_PATIENCE, QUEUE_LIMIT, RECENT_FAILURES, RULES,
+    Rule, Weight, alive, figures_seen, is_ahead, scheduler_lag,
 };
-pub use snapshot::{Database, JobStats, Planner, Slots, Snapshot};
-pub use stale::{STALE_SLACK, stale_at};
+pub use snapshot::{Database, Day, FailedReload, JobStats, Planner, Slots, Snapshot};
+pub use stale::{Patience, STALE_SLACK, patience};
 pub use verdict::{
     Alert, AlertName, DatabaseHealth, Health, JobHealth, JobStatus, JobVerdict, NotReady, PlannerState, QueueHealth,
     Severity, Status, Why,

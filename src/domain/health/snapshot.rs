@@ -19,12 +19,16 @@ pub struct Snapshot {
     pub database: Database,
     /// When the database last answered the questions below; `None` = never yet.
     pub sampled_at: Option<DateTime<Utc>>,
+    /// When it last counted queues and days, which it is asked less often.
+    pub counted_at: Option<DateTime<Utc>>,
     /// Replicas with a living lease, this one included.
     pub replicas: u32,
     /// Missing, doubled and extra instants of the audit; must be 0.
     pub unexplained: i64,
     /// The ledger lies on its container's own layer, and goes with it.
     pub ephemeral: bool,
+    /// The job table on disk could not be taken over: the old one goes on.
+    pub reload: Option<FailedReload>,
     pub slots: Slots,
     /// What is known of each job; a job that the database has not shown yet is absent.
     pub jobs: BTreeMap<JobName, JobStats>,
@@ -45,9 +49,11 @@ impl Snapshot {
             },
             database: Database { up: false, since: now, migrated: false, clock_skew_ms: None },
             sampled_at: None,
+            counted_at: None,
             replicas: 0,
             unexplained: 0,
             ephemeral: false,
+            reload: None,
             slots: Slots::default(),
             jobs: BTreeMap::new(),
         }
@@ -79,6 +85,15 @@ pub struct Database {
     pub clock_skew_ms: Option<i64>,
 }
 
+/// A job table that was refused when it was loaded again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedReload {
+    /// When it was first refused.
+    pub since: DateTime<Utc>,
+    /// What is wrong with it. Free text: shown to holders of a token only.
+    pub problem: String,
+}
+
 /// Places for runs in this process, both lanes together.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Slots {
@@ -96,8 +111,14 @@ pub struct JobStats {
     /// Every instant up to here is in the ledger.
     pub planned_until: Option<DateTime<Utc>>,
     pub paused: bool,
+    /// Another table's schedule is the active one: ours says nothing about when it fires.
+    pub foreign: bool,
     /// The newest instant that was excused: `skipped` as paused, disabled, edited, removed or by its gate.
     pub excused_until: Option<DateTime<Utc>>,
+    /// The newest instant at which the handler said that there is nothing to do.
+    pub answered_until: Option<DateTime<Utc>>,
+    /// First start of the oldest unfinished run that goes on elsewhere (an application that answered 202).
+    pub polling_since: Option<DateTime<Utc>>,
     /// Start of the newest attempt.
     pub last_run: Option<DateTime<Utc>>,
     /// How the newest finished run ended, among those that were started or kept back by their gate.
@@ -106,16 +127,20 @@ pub struct JobStats {
     /// When a run last ended in `success` or `partial`.
     pub last_success: Option<DateTime<Utc>>,
     pub last_failure: Option<DateTime<Utc>>,
+    /// What the newest failure said, shortened. Free text: shown to holders of a token only.
+    pub last_error: Option<String>,
+    /// Of the newest run that succeeded or failed since the job was last idle.
     pub last_duration_ms: Option<i64>,
     pub last_lag_ms: Option<i64>,
-    /// Runs that finished in the last 24 h after at least one attempt.
-    pub runs_24h: i64,
-    pub failures_24h: i64,
-    /// Failed runs since the last success.
+    /// Failed runs since the last success, as far as [`super::NEWEST_RUNS`] go back.
     pub consecutive_failures: i64,
-    pub p95_duration_ms: Option<i64>,
-    pub max_lag_ms_24h: Option<i64>,
+    /// Successes without an item since the last one that had some.
+    pub empty_successes: i64,
+    /// Failed attempts of the last five minutes in this replica.
+    pub recent_failures: i64,
     pub running: i64,
+    /// Start of the oldest running attempt, in any replica; not of runs that go on elsewhere.
+    pub oldest_attempt: Option<DateTime<Utc>>,
     /// Attempts of this replica that went on after their abort.
     pub stuck: i64,
     /// Runs that wait or are due.
@@ -124,6 +149,32 @@ pub struct JobStats {
     pub oldest_due: Option<DateTime<Utc>>,
     /// What the last run of a drain said is left in its table.
     pub left: Option<i64>,
+    pub day: Day,
+}
+
+/// What happened in the last 24 h.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Day {
+    /// Runs that finished after at least one attempt.
+    pub runs: i64,
+    pub successes: i64,
+    /// Every failure but time-outs.
+    pub errors: i64,
+    pub timeouts: i64,
+    pub items: i64,
+    pub avg_duration_ms: Option<i64>,
+    /// Of the newest runs only, when there were many.
+    pub p95_duration_ms: Option<i64>,
+    pub max_lag_ms: Option<i64>,
+    /// Runs of the last hour that succeeded or failed.
+    pub judged_1h: i64,
+    pub failures_1h: i64,
+}
+
+impl Day {
+    pub fn failures(&self) -> i64 {
+        self.errors + self.timeouts
+    }
 }
 
 impl JobStats {
@@ -134,24 +185,28 @@ impl JobStats {
             epoch_since: None,
             planned_until: None,
             paused: false,
+            foreign: false,
             excused_until: None,
+            answered_until: None,
+            polling_since: None,
             last_run: None,
             last_outcome: None,
             last_reason: None,
             last_success: None,
             last_failure: None,
+            last_error: None,
             last_duration_ms: None,
             last_lag_ms: None,
-            runs_24h: 0,
-            failures_24h: 0,
             consecutive_failures: 0,
-            p95_duration_ms: None,
-            max_lag_ms_24h: None,
+            empty_successes: 0,
+            recent_failures: 0,
             running: 0,
+            oldest_attempt: None,
             stuck: 0,
             waiting: 0,
             oldest_due: None,
             left: None,
+            day: Day::default(),
         }
     }
 

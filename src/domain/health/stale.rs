@@ -7,26 +7,42 @@ use crate::domain::job::Job;
 
 /// Grace beyond the time-out: an instant may be 30 s late and still live, and a dead replica's lease takes 30 s to end.
 pub const STALE_SLACK: TimeDelta = TimeDelta::seconds(60);
+/// Facts from further in the future were written under a wrong clock, and say nothing about silence.
+const CLOCK_SLACK: TimeDelta = TimeDelta::seconds(60);
 
-/// The instant at which the job is stale unless it succeeds before: the first firing expected after its last success
-/// (or after it was last excused), plus its time-out, plus [`STALE_SLACK`]; `stale_after` replaces all three.
-/// `None` = never: a queue, or a schedule without a further instant.
-pub fn stale_at(job: &Job, stats: &JobStats) -> Option<DateTime<Utc>> {
+/// Until when a job may be silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// The silence counts from here: the last success, or what excuses the job since.
+    pub since: DateTime<Utc>,
+    /// The instant at which the job is stale unless it succeeds before.
+    pub until: DateTime<Utc>,
+}
+
+/// How long the job may be silent: until the first firing expected after its last success (or after it was last excused),
+/// plus its time-out, plus [`STALE_SLACK`]. `stale_after` replaces all three, and asks for a success: an answer that
+/// there is nothing to do excuses a job only without it. `None` = for ever: a queue, or a schedule without a further
+/// instant.
+pub fn patience(job: &Job, stats: &JobStats, now: DateTime<Utc>) -> Option<Patience> {
     let schedule = job.schedule.as_ref()?;
-    let base = expected_from(stats);
     if let Some(stale_after) = job.policy.stale_after {
-        return base.checked_add_signed(TimeDelta::from_std(stale_after).ok()?);
+        let since = latest(stats, &[stats.last_success, stats.epoch_since, stats.excused_until], now);
+        let until = since.checked_add_signed(TimeDelta::from_std(stale_after).ok()?)?;
+        return Some(Patience { since, until });
     }
-    let expected = schedule.next_after(base)?;
+    let excuses = [stats.last_success, stats.epoch_since, stats.excused_until, stats.answered_until];
+    let since = latest(stats, &excuses, now);
+    let expected = schedule.next_after(since)?;
     let allowed =
         TimeDelta::from_std(job.policy.timeout).ok()? + STALE_SLACK + schedule.start_delay(&job.name, expected);
-    expected.checked_add_signed(allowed)
+    let until = expected.checked_add_signed(allowed)?;
+    // Work that goes on elsewhere is not silence. Its handler ends it; a snooze may last as long at most.
+    let polled = stats.polling_since.map(|started| started + job.policy.catch_up_within);
+    Some(Patience { since, until: polled.map_or(until, |polled| polled.max(until)) })
 }
 
 /// No firing up to here is waited for any more.
-fn expected_from(stats: &JobStats) -> DateTime<Utc> {
-    [stats.last_success, stats.epoch_since, stats.excused_until]
-        .into_iter()
-        .flatten()
-        .fold(stats.first_seen, DateTime::max)
+fn latest(stats: &JobStats, excuses: &[Option<DateTime<Utc>>], now: DateTime<Utc>) -> DateTime<Utc> {
+    let known = excuses.iter().flatten().copied().filter(|at| *at <= now + CLOCK_SLACK);
+    known.fold(stats.first_seen, DateTime::max)
 }

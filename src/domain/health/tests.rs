@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::domain::{
-    job::{About, Backoff, CatchUp, Delivery, Job, JobName, Keep, Overlap, Policy, Retry},
+    job::{About, Backoff, CatchUp, Delivery, ExpectItems, Job, JobName, Keep, Overlap, Policy, Retry},
     run::{Outcome, Reason, ReplicaId},
     schedule::{Schedule, ScheduleSpec, Zone},
 };
@@ -45,6 +45,7 @@ pub(crate) fn job(name: &str, text: &str) -> Job {
             delivery: Delivery::AtLeastOnce,
             critical: false,
             stale_after: None,
+            expect_items: ExpectItems::Any,
             priority: 0,
             concurrency: None,
             keep: Keep { done: Duration::from_secs(604_800), failed: Duration::from_secs(2_592_000) },
@@ -75,7 +76,7 @@ pub(crate) fn fine(now: DateTime<Utc>) -> JobStats {
         last_outcome: Some(Outcome::Success),
         last_success: Some(recently),
         last_duration_ms: Some(12),
-        runs_24h: 2_880,
+        day: Day { runs: 2_880, successes: 2_880, ..Day::default() },
         ..JobStats::new(now - TimeDelta::days(30))
     }
 }
@@ -167,14 +168,39 @@ const CIRCUMSTANCES: &[Case] = &[
         Some(Why::GateClosed),
     ),
     (
-        "skips of the handler are no success",
+        "the handler had nothing to do",
         |_, s, old| {
             (s.last_outcome, s.last_reason) = (Some(Outcome::Skipped), Some(Reason::Handler));
-            s.last_success = Some(old);
+            (s.last_success, s.answered_until) = (Some(old), s.planned_until);
+        },
+        Status::Healthy,
+        JobStatus::Idle,
+        Some(Why::NothingToDo),
+    ),
+    (
+        "the handler had nothing to do, and the table asks for a success",
+        |j, s, old| {
+            j.policy.stale_after = Some(Duration::from_secs(400));
+            (s.last_outcome, s.last_reason) = (Some(Outcome::Skipped), Some(Reason::Handler));
+            (s.last_success, s.answered_until) = (Some(old), s.planned_until);
         },
         Status::Degraded,
         JobStatus::Stale,
         Some(Why::NoSuccess),
+    ),
+    (
+        "followed elsewhere",
+        |_, s, old| (s.last_success, s.polling_since) = (Some(old), Some(old)),
+        Status::Healthy,
+        JobStatus::Healthy,
+        None,
+    ),
+    (
+        "another table's schedule is in force",
+        |j, s, old| (j.policy.critical, s.foreign, s.last_success) = (true, true, Some(old)),
+        Status::Healthy,
+        JobStatus::Healthy,
+        Some(Why::OtherTable),
     ),
     (
         "placeholder",
@@ -290,6 +316,13 @@ fn the_planner_and_the_database_decide_over_the_whole() {
         ("on a container's layer", |s, _| s.ephemeral = true, PlannerState::Running, Status::Degraded),
         ("unexplained", |s, _| s.unexplained = 1, PlannerState::Running, Status::Degraded),
         ("late", |s, ago| s.planner.oldest_owed = Some(ago(31)), PlannerState::Running, Status::Degraded),
+        ("old figures", |s, ago| s.sampled_at = Some(ago(121)), PlannerState::Running, Status::Degraded),
+        (
+            "an edit was refused",
+            |s, ago| s.reload = Some(FailedReload { since: ago(9), problem: "line 3".into() }),
+            PlannerState::Running,
+            Status::Degraded,
+        ),
     ];
 
     for (name, change, planner, status) in cases {
@@ -348,7 +381,7 @@ fn a_week_of_working_days_is_never_stale_at_night_nor_on_the_weekend_and_stale_s
         if is_due && now != missed {
             (stats.last_run, stats.last_success) = (Some(now), Some(now + TimeDelta::seconds(2)));
         }
-        if stale_at(&weekdays, &stats).unwrap() < now {
+        if patience(&weekdays, &stats, now).unwrap().until < now {
             stale.push(now);
         }
         now += TimeDelta::minutes(1);

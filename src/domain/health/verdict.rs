@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::domain::{
@@ -57,11 +57,13 @@ words! {
 words! {
     /// Why a job has its status; a closed list.
     Why {
-        /// The last counted run failed.
+        /// The newest run failed, or too many did.
         Failing = "failing",
         /// The last success took longer than `slow_after`.
         Slow = "slow",
-        /// An attempt goes on after its abort.
+        /// It succeeds without an item, and is expected to have some.
+        Suspicious = "suspicious",
+        /// An attempt goes on after its time-out.
         Stuck = "stuck",
         /// No success when one was due.
         NoSuccess = "no_success",
@@ -69,9 +71,13 @@ words! {
         CursorAhead = "cursor_ahead",
         NotConfigured = "not_configured",
         GateClosed = "gate_closed",
+        /// The handler was asked and had nothing to do.
+        NothingToDo = "nothing_to_do",
         Noop = "noop",
         Paused = "paused",
         Disabled = "disabled",
+        /// Another job table is the active one, and its schedule of the job differs.
+        OtherTable = "other_table",
         /// The database has not answered yet.
         NotSeenYet = "not_seen_yet",
     }
@@ -85,21 +91,27 @@ words! {
 }
 
 words! {
-    /// Every rule that can turn health from `healthy`.
+    /// Every rule that can turn health from `healthy`; what each means stands in [`super::RULES`].
     AlertName {
-        JobStale = "JobStale",
-        JobNeverRan = "JobNeverRan",
-        JobFailing = "JobFailing",
-        JobSlow = "JobSlow",
-        JobStuck = "JobStuck",
-        JobAhead = "JobAhead",
         SchedulerStalled = "SchedulerStalled",
         SchedulerLag = "SchedulerLag",
         ClockHold = "ClockHold",
         DatabaseAway = "DatabaseAway",
-        /// The ledger goes with its container.
+        DatabaseLost = "DatabaseLost",
+        FiguresOld = "FiguresOld",
         DatabaseEphemeral = "DatabaseEphemeral",
         OccurrencesUnexplained = "OccurrencesUnexplained",
+        ReloadFailed = "ReloadFailed",
+        JobAhead = "JobAhead",
+        JobStuck = "JobStuck",
+        JobNeverRan = "JobNeverRan",
+        JobStale = "JobStale",
+        JobFailingRepeatedly = "JobFailingRepeatedly",
+        JobFailures = "JobFailures",
+        JobErrorRate = "JobErrorRate",
+        JobFailing = "JobFailing",
+        JobSlow = "JobSlow",
+        JobSuspicious = "JobSuspicious",
         QueueBacklog = "QueueBacklog",
     }
 }
@@ -171,6 +183,15 @@ pub struct JobHealth {
     #[serde(serialize_with = "maybe_instant")]
     pub stale_after: Option<DateTime<Utc>>,
     pub reason: Option<Why>,
+    /// How long it may be without a success, counted from the last one or from what excuses it since.
+    #[serde(skip)]
+    pub allowed: Option<TimeDelta>,
+    /// `JobStale` or `JobNeverRan`, when it holds.
+    #[serde(skip)]
+    pub silence: Option<AlertName>,
+    /// Attempts that go on after their time-out.
+    #[serde(skip)]
+    pub stuck: i64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -195,11 +216,20 @@ pub struct Alert {
     pub since: Option<DateTime<Utc>>,
     /// One sentence, made of names and numbers only.
     pub message: String,
+    /// Words from outside: the newest error, what is wrong with a table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 impl Health {
     pub fn job(&self, name: &str) -> Option<&JobHealth> {
         self.jobs.iter().find(|job| job.name.as_str() == name).map(|job| &job.health)
+    }
+
+    /// Takes the words from outside away, for those who have no token.
+    pub fn without_free_text(mut self) -> Self {
+        self.alerts.iter_mut().for_each(|alert| alert.detail = None);
+        self
     }
 }
 
@@ -230,7 +260,7 @@ impl Serialize for Health {
 }
 
 /// A list shown as a map in its own order.
-struct Pairs<'a, T, V>(&'a [T], fn(&T) -> (&JobName, &V));
+pub(super) struct Pairs<'a, T, V>(pub &'a [T], pub fn(&T) -> (&JobName, &V));
 
 impl<T, V: Serialize> Serialize for Pairs<'_, T, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -238,14 +268,14 @@ impl<T, V: Serialize> Serialize for Pairs<'_, T, V> {
     }
 }
 
-fn rfc3339(at: DateTime<Utc>) -> String {
+pub(super) fn rfc3339(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-fn instant<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn instant<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&rfc3339(*at))
 }
 
-fn maybe_instant<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn maybe_instant<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
     at.map(rfc3339).serialize(serializer)
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::domain::{
-    job::{About, Backoff, Delivery, JobName, Keep, Policy, Retry},
+    job::{About, Backoff, Delivery, ExpectItems, JobName, Keep, Policy, Retry},
     schedule::{Schedule, Zone},
 };
 
@@ -36,6 +36,7 @@ fn job(every: &str, change: impl FnOnce(&mut Job)) -> Job {
         delivery: Delivery::AtLeastOnce,
         critical: false,
         stale_after: None,
+        expect_items: ExpectItems::Any,
         priority: 0,
         concurrency: None,
         keep: Keep { done: Duration::from_secs(1), failed: Duration::from_secs(1) },

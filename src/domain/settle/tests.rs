@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::domain::{
-    job::{Backoff, CatchUp, JobName, Keep, Overlap, Retry},
+    job::{Backoff, CatchUp, ExpectItems, JobName, Keep, Overlap, Retry},
     run::{RunId, State, Trigger},
 };
 
@@ -31,6 +31,7 @@ fn policy(delivery: Delivery) -> Policy {
         delivery,
         critical: false,
         stale_after: None,
+        expect_items: ExpectItems::Any,
         priority: 0,
         concurrency: None,
         keep: Keep { done: SECOND, failed: SECOND },

@@ -12,7 +12,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
-use crate::domain::job::JobName;
+use crate::domain::{health::FailedReload, job::JobName};
 
 /// Bells of the loops.
 #[derive(Default)]
@@ -49,20 +49,11 @@ pub struct Condition {
     pub draining: bool,
     pub fatal: Option<String>,
     /// The last reload brought nothing: the old table stays at work.
-    pub reload_failure: Option<ReloadFailure>,
+    pub reload: Option<FailedReload>,
     /// Jobs whose active epoch is not the one of our table.
     pub foreign: BTreeSet<JobName>,
     /// Our table is the active one.
     pub active: bool,
-}
-
-/// Why a new job table was not taken over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReloadFailure {
-    /// The first of the reloads that failed in a row.
-    pub since: DateTime<Utc>,
-    /// For people: every mistake of the file, or what kept a good one from being activated.
-    pub report: String,
 }
 
 impl Status {

@@ -6,7 +6,7 @@ use sqlx::{Postgres, Sqlite, postgres::PgArguments, query::Query, sqlite::Sqlite
 
 use crate::{
     domain::run::Failure,
-    handlers::{AppTx, transaction::failure},
+    handlers::{AppTx, Dialect, Statement, transaction::failure},
 };
 
 /// A change of all leads for which it is due; `$1` is the instant that decides, bound by `apply`.
@@ -132,6 +132,15 @@ const RESET_CONTACTS_SQLITE: &str = concat!(
     ms!("last_outbound_at"),
     " < $1"
 );
+
+/// The text of each change, for `workers check`.
+pub(super) fn texts(own: Dialect) -> Vec<Statement> {
+    let texts = match own {
+        Dialect::Postgres => [COOL_POSTGRES, REACTIVATE_POSTGRES, CHURN_POSTGRES, RESET_CONTACTS_POSTGRES],
+        Dialect::Sqlite => [COOL_SQLITE, REACTIVATE_SQLITE, CHURN_SQLITE, RESET_CONTACTS_SQLITE],
+    };
+    texts.map(|text| Statement { text: text.into(), line: 1, database: None }).into()
+}
 
 impl Change {
     /// Makes the change for all leads; how many it was due for.

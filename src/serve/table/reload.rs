@@ -18,8 +18,8 @@ use tracing::{error, info, warn};
 
 use super::{activate, changes};
 use crate::{
-    domain::job::Job,
-    engine::{Engine, status::ReloadFailure},
+    domain::{health::FailedReload, job::Job},
+    engine::Engine,
     job_table::JobTable,
     store::StoreError,
 };
@@ -105,7 +105,7 @@ async fn once(
     }
     jobs.store(Arc::new(table.jobs.values().map(|entry| Arc::clone(&entry.job)).collect()));
     engine.work_by(Arc::clone(&table));
-    engine.status.change(|condition| condition.reload_failure = None);
+    engine.status.change(|condition| condition.reload = None);
     info!(component = "scheduler", "job table reloaded: {}", changes::sentence(&old, &table));
     for problem in &table.warnings {
         warn!(component = "scheduler", "{}:{}: {}", problem.file, problem.line, problem.message);
@@ -130,9 +130,9 @@ fn refuse(engine: &Engine, report: &str) {
     let now = engine.clock.now();
     let mut is_news = true;
     engine.status.change(|condition| {
-        is_news = condition.reload_failure.as_ref().is_none_or(|failure| failure.report != report);
-        let since = condition.reload_failure.as_ref().map_or(now, |failure| failure.since);
-        condition.reload_failure = Some(ReloadFailure { since, report: report.to_owned() });
+        is_news = condition.reload.as_ref().is_none_or(|failed| failed.problem != report);
+        let since = condition.reload.as_ref().map_or(now, |failed| failed.since);
+        condition.reload = Some(FailedReload { since, problem: report.to_owned() });
     });
     if is_news {
         error!(component = "scheduler", "reload failed, the old job table stays: {report}");

@@ -37,6 +37,7 @@ macro_rules! migrations {
 const MIGRATIONS: &[Migration] = migrations![
     1 "0001_ledger",
     2 "0002_access",
+    3 "0003_pruned",
 ];
 
 /// How the tables stand.

@@ -11,7 +11,7 @@ use crate::store::{
 statements! {
     ALL = Sql::both(
         "select name, spec_hash, work_hash, epoch, first_seen, planned_until, audited_until, paused_at, paused_until,
-            paused_reason, retired_at, audit
+            paused_reason, retired_at, pruned_until, audit
         from {jobs}
         order by name"
     );
@@ -47,6 +47,7 @@ fn job(row: &Row) -> Result<JobRow> {
         paused_until: c.maybe_instant()?,
         paused_reason: c.maybe_text()?,
         retired_at: c.maybe_instant()?,
+        pruned_until: c.maybe_instant()?,
         audit: account(c.maybe_json()?.unwrap_or_default()),
     })
 }

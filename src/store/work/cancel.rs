@@ -1,4 +1,4 @@
-//! Cancel: what waits ends at once, what runs is asked to end.
+//! Cancel: what waits ends at once, what runs is asked to end; one run, or all that a filter names.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -11,7 +11,7 @@ use crate::{
         Result, Store, StoreError,
         dialect::{Sql, statements},
         row::params,
-        session::{QUICK, Session},
+        session::{LONG, QUICK, Session, count},
     },
 };
 
@@ -24,7 +24,33 @@ const BATCH: usize = 1_000;
 /// Transactions of one call; the next call goes on.
 const MOST_BATCHES: usize = 20;
 
+/// Which unfinished runs; the part that counting and cancelling share.
+macro_rules! unfinished {
+    ($states:literal) => {
+        concat!(
+            "r.state in (", $states, ") and r.cancel_requested_at is null
+            and ({text($1)} is null or r.job = $1) and ({text($2)} is null or r.state = $2)"
+        )
+    };
+}
+
 statements! {
+    COUNT = Sql::both(concat!("select count(*) from {runs} r where ", unfinished!("'waiting', 'due', 'running'")));
+    END_MANY = Sql::both(concat!(
+        "update {runs} set state = 'finished', outcome = 'cancelled', reason = 'operator', finished_at = $4,
+            cancel_requested_at = $4
+        where id in (select r.id from {runs} r where ", unfinished!("'waiting', 'due'"), "
+            limit $3
+            {for_update_of(r)}
+        )"
+    ));
+    ASK_MANY = Sql::both(concat!(
+        "update {runs} set cancel_requested_at = $4, reason = 'operator'
+        where id in (select r.id from {runs} r where ", unfinished!("'running'"), "
+            limit $3
+            {for_update_of(r)}
+        )"
+    ));
     LOCK = Sql::both("select state from {runs} where id = $1 {for_update}");
     END = Sql::both(
         "update {runs} set state = 'finished', outcome = 'cancelled', reason = 'operator', finished_at = $2,
@@ -47,7 +73,54 @@ statements! {
     );
 }
 
+/// Runs that have not finished and that nobody asked to end; every field narrows, `None` does not.
+#[derive(Debug, Clone, Default)]
+pub struct Unfinished {
+    pub job: Option<JobName>,
+    pub state: Option<State>,
+}
+
+/// What became of runs that were cancelled together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cancelled {
+    /// They waited and have ended.
+    pub ended: u64,
+    /// They run and were asked to end.
+    pub asked: u64,
+}
+
+impl Unfinished {
+    fn values(&self) -> [Option<String>; 2] {
+        [self.job.as_ref().map(JobName::to_string), self.state.map(|state| state.word().to_owned())]
+    }
+}
+
 impl Store {
+    /// How many runs `cancel_many` would find.
+    pub async fn count_unfinished(&self, which: &Unfinished) -> Result<u64> {
+        let [job, state] = which.values();
+        self.read(move |session| {
+            let values = params![job.clone(), state.clone()];
+            Box::pin(async move { count(session, &COUNT, values).await })
+        })
+        .await
+    }
+
+    /// Cancels runs as `request_cancel` does, at most `limit` of those that wait and of those that run. Nothing left =
+    /// both numbers are 0.
+    pub async fn cancel_many(&self, which: &Unfinished, now: DateTime<Utc>, limit: u32) -> Result<Cancelled> {
+        let [job, state] = which.values();
+        self.write(LONG, move |session| {
+            let values = params![job.clone(), state.clone(), limit, now];
+            Box::pin(async move {
+                let ended = session.execute(&END_MANY, values.clone()).await?;
+                let asked = session.execute(&ASK_MANY, values).await?;
+                Ok(Cancelled { ended, asked })
+            })
+        })
+        .await
+    }
+
     /// Cancels a run: a waiting one ends now, a running one is asked to. Returns the state it was in.
     ///
     /// # Errors

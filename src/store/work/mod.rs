@@ -7,11 +7,15 @@ mod lease;
 mod lost;
 mod promote;
 mod retention;
+mod retry;
 mod settle;
 mod settle_app;
 
+pub use cancel::{Cancelled, Unfinished};
 pub use enqueue::{Enqueued, NewRun};
 pub use lost::Freed;
+pub use retention::Pruning;
+pub use retry::{Retried, Retrying};
 
 use super::dialect::Sql;
 
@@ -23,6 +27,7 @@ pub(super) const STATEMENTS: &[&[Sql]] = &[
     lost::STATEMENTS,
     promote::STATEMENTS,
     retention::STATEMENTS,
+    retry::STATEMENTS,
     settle::STATEMENTS,
     settle_app::STATEMENTS,
 ];

@@ -3,13 +3,16 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
-    domain::job::{JobName, Keep},
+    domain::{
+        job::{JobName, Keep},
+        run::Outcome,
+    },
     store::{
         Result, Store,
         connect::Database,
         dialect::{Sql, statements},
-        row::params,
-        session::{LONG, Session},
+        row::{Param, params},
+        session::{LONG, Session, count},
     },
 };
 
@@ -24,26 +27,40 @@ const REMOVED_KEPT: TimeDelta = TimeDelta::days(30);
 /// Rows removed by one statement of the upkeep.
 const BATCH: i64 = 1_000;
 
-statements! {
-    /// The newest success stays, however old: without it a monthly job would look as if it had never run.
-    PRUNE = Sql::both(
-        "delete from {runs} where id in (
-            select r.id from {runs} r
-            where r.job = $1 and r.state = 'finished'
+/// What may go of one job: finished, old enough, of the wanted outcome, and counted by the audit. The newest success
+/// stays, however old: without it a monthly job would look as if it had never run.
+macro_rules! prunable {
+    () => {
+        "r.job = $1 and r.state = 'finished'
             and r.finished_at < $4
             and (r.finished_at < $3 or r.outcome in ('success', 'partial', 'skipped'))
             and (r.finished_at < $2 or r.outcome not in ('success', 'partial', 'skipped'))
+            and ({text($5)} is null or r.outcome = $5)
             and (r.scheduled_for is null or r.scheduled_for <= (select audited_until from {jobs} where name = $1))
             and r.id is distinct from (
                 select s.id from {runs} s
                 where s.job = $1 and s.state = 'finished' and s.outcome in ('success', 'partial')
                 order by s.finished_at desc
                 limit 1
-            )
+            )"
+    };
+}
+
+statements! {
+    COUNT_PRUNABLE = Sql::both(concat!("select count(*) from {runs} r where ", prunable!()));
+    PRUNE = Sql::both(concat!(
+        "delete from {runs} where id in (
+            select r.id from {runs} r
+            where ", prunable!(), "
             order by r.finished_at
-            limit $5
+            limit $6
             {skip_locked}
-        )"
+        )
+        returning scheduled_for"
+    ));
+    /// Whoever compares the ledger must know from where on it is whole.
+    PRUNED = Sql::both(
+        "update {jobs} set pruned_until = $2 where name = $1 and (pruned_until is null or pruned_until < $2)"
     );
     PRUNE_REMOVED = Sql::both(
         "delete from {runs} where id in (
@@ -76,16 +93,41 @@ statements! {
     );
 }
 
-impl Store {
-    /// Removes finished runs of a job that are older than `keep` and older than its audit; at most `limit`.
-    /// Returns how many.
-    pub async fn prune(&self, job: &JobName, keep: Keep, now: DateTime<Utc>, limit: u32) -> Result<u64> {
-        let job = job.clone();
+/// Which finished runs of a job may go.
+#[derive(Debug, Clone)]
+pub struct Pruning {
+    pub job: JobName,
+    /// How old a run must be, counted from its end.
+    pub keep: Keep,
+    /// Only runs that ended so; `None` = all.
+    pub outcome: Option<Outcome>,
+}
+
+impl Pruning {
+    /// The common parameters of the statements; `None` = nothing can be that old.
+    fn values(&self, now: DateTime<Utc>) -> Option<Vec<Param>> {
         let before = |kept| TimeDelta::from_std(kept).ok().and_then(|kept| now.checked_sub_signed(kept));
-        let (Some(done), Some(failed)) = (before(keep.done), before(keep.failed)) else { return Ok(0) };
-        self.write(LONG, move |session| {
-            let values = params![&job, done, failed, done.max(failed), limit];
-            Box::pin(async move { session.execute(&PRUNE, values).await })
+        let (done, failed) = (before(self.keep.done)?, before(self.keep.failed)?);
+        Some(params![&self.job, done, failed, done.max(failed), self.outcome.map(Outcome::word)])
+    }
+}
+
+impl Store {
+    /// Removes finished runs of a job that are older than its `keep` and older than its audit; at most `limit`.
+    /// Returns how many.
+    pub async fn prune(&self, which: &Pruning, now: DateTime<Utc>, limit: u32) -> Result<u64> {
+        let Some(mut values) = which.values(now) else { return Ok(0) };
+        values.push(limit.into());
+        let job = which.job.clone();
+        self.write(LONG, move |session| Box::pin(prune(session, job.clone(), values.clone()))).await
+    }
+
+    /// How many runs `prune` would find.
+    pub async fn count_prunable(&self, which: &Pruning, now: DateTime<Utc>) -> Result<u64> {
+        let Some(values) = which.values(now) else { return Ok(0) };
+        self.read(move |session| {
+            let values = values.clone();
+            Box::pin(async move { count(session, &COUNT_PRUNABLE, values).await })
         })
         .await
     }
@@ -98,6 +140,15 @@ impl Store {
         }
         Ok(())
     }
+}
+
+async fn prune(session: &mut Session<'_>, job: JobName, values: Vec<Param>) -> Result<u64> {
+    let rows = session.rows(&PRUNE, values).await?;
+    let instants = rows.iter().map(|row| row.columns().maybe_instant()).collect::<Result<Vec<_>>>()?;
+    if let Some(newest) = instants.into_iter().flatten().max() {
+        session.execute(&PRUNED, params![&job, newest]).await?;
+    }
+    Ok(rows.len() as u64)
 }
 
 async fn upkeep(session: &mut Session<'_>, now: DateTime<Utc>) -> Result<()> {
