@@ -4,6 +4,8 @@ mod support;
 
 #[path = "handlers/attempt.rs"]
 mod attempt;
+#[path = "handlers/command.rs"]
+mod command;
 #[path = "handlers/documents.rs"]
 mod documents;
 #[path = "handlers/gate.rs"]

@@ -90,7 +90,8 @@ pub async fn run(flags: Flags, arguments: RunArguments) -> anyhow::Result<Exit> 
     // Opening the database and draining take their time, too.
     let longest = once.patience + WAIT_SLACK;
     let too_long = |waited: Duration| {
-        let message = format!("no end of a run of {} after {} s: `workers runs list --job {0}`", job.name, waited.as_secs());
+        let message =
+            format!("no end of a run of {} after {} s: `workers runs list --job {0}`", job.name, waited.as_secs());
         Stop::new(Exit::TooLong, message)
     };
     match tokio::time::timeout(longest, run_once(options, &job, &once)).await {
@@ -108,7 +109,7 @@ async fn run_once(options: Options, job: &Job, once: &Once) -> anyhow::Result<Go
     let database = options.database.clone();
     match serve::start(options).await {
         Err(error) if matches!(error.downcast_ref(), Some(StoreError::Locked(_))) => {
-            Ok(serve::once_elsewhere(&database, job, once, Clock::system().now()).await?)
+            Ok(serve::once_elsewhere(&database, job, once).await?)
         }
         ended => ended,
     }

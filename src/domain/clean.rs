@@ -74,8 +74,8 @@ fn beginning(raw: &str, max_bytes: usize) -> Value {
     json!({ "truncated": true, "text": kept })
 }
 
-/// Bytes of a character inside a JSON text.
-fn written_bytes(c: char) -> usize {
+/// Bytes of a character inside a JSON text, as a database keeps it.
+pub fn written_bytes(c: char) -> usize {
     match c {
         '"' | '\\' | '\n' | '\r' | '\t' => 2,
         '\0' => char::REPLACEMENT_CHARACTER.len_utf8(),

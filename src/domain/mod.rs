@@ -3,6 +3,7 @@
 pub mod duration;
 pub mod job;
 pub mod clean;
+pub mod secret;
 pub mod schedule;
 pub mod run;
 pub mod plan;

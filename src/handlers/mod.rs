@@ -13,6 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, de, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+pub use command::{adopt_orphans, kill_children};
 pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending};
 pub use gate::ask_gate;
 pub use scope::{Scope, Targets};
@@ -22,7 +23,7 @@ pub use tools::Tools;
 
 /// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
 pub const LATER: &[&str] =
-    &["fila", "grupos", "handoffs", "pilot", "retomada", "briefing", "report", "shifts", "command", "drain"];
+    &["fila", "grupos", "handoffs", "pilot", "retomada", "briefing", "report", "shifts", "drain"];
 
 /// The time that most handlers have to end by themselves.
 const STOP_GRACE: Duration = Duration::from_millis(200);
@@ -33,6 +34,11 @@ trait Handler: Sized + Clone + PartialEq + Serialize + DeserializeOwned + JsonSc
     /// Runs once, after `jobs.toml` was parsed and before anything runs; an empty answer is a promise that it can run.
     fn check(&mut self, scope: &Scope<'_>) -> Vec<String> {
         let _ = scope;
+        Vec::new()
+    }
+
+    /// What is doubtful in the settings, one message each; asked after `check` found no mistake.
+    fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
 
@@ -102,6 +108,11 @@ macro_rules! handlers {
                 match self { $(Self::$variant(settings) => settings.check(scope)),+ }
             }
 
+            /// What is doubtful, one message each, to be told and no more; after `check`.
+            pub fn warnings(&self) -> Vec<String> {
+                match self { $(Self::$variant(settings) => settings.warnings()),+ }
+            }
+
             /// One attempt. Panics and time-outs are the caller's to catch.
             pub async fn run(&self, ctx: Context) -> Ending {
                 match self { $(Self::$variant(settings) => settings.run(ctx).await),+ }
@@ -134,6 +145,8 @@ macro_rules! handlers {
 handlers! {
     /// Calls an HTTP endpoint and judges its answer by content.
     http as Http,
+    /// Runs a program, without a shell.
+    command as Command,
     /// Runs SQL statements in one transaction.
     sql as Sql,
     /// Cools leads that stopped answering.

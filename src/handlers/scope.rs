@@ -12,4 +12,6 @@ pub struct Scope<'a> {
     pub targets: &'a Targets,
     /// The folder of jobs.toml: relative paths start here.
     pub folder: &'a Path,
+    /// All variables of the process, for what a work hands on to others.
+    pub variables: &'a BTreeMap<String, String>,
 }

@@ -149,13 +149,17 @@ impl<'a> Builder<'a> {
         if told < reader.problems.len() {
             return None;
         }
-        let mistakes = work.check(&Scope { targets: self.targets, folder: self.folder });
+        let mistakes =
+            work.check(&Scope { targets: self.targets, folder: self.folder, variables: &self.environment.variables });
         for mistake in &mistakes {
             let (message, help) = match mistake.split_once("\nhelp: ") {
                 Some((message, help)) => (message, Some(help.to_string())),
                 None => (mistake.as_str(), None),
             };
             reader.tell(Code::BadWork, span.clone(), format!("run.{name}: {message}"), help);
+        }
+        for warning in work.warnings() {
+            reader.tell(Code::DoubtfulWork, span.clone(), format!("run.{name}: {warning}"), None);
         }
         mistakes.is_empty().then_some(work)
     }

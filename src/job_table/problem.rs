@@ -53,6 +53,7 @@ codes! {
     DayFields = "W106", "A day field like `*/2` beside a restricted other day field: either day matches.";
     NoEffect = "W107", "A key has no effect beside the others.";
     ZoneData = "W108", "Two editions of the zone data disagree about the next firings.";
+    DoubtfulWork = "W109", "The settings of the handler are possible and probably not meant.";
 }
 
 impl Code {

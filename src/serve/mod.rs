@@ -29,7 +29,7 @@ use crate::{
         run::{Outcome, ReplicaId},
     },
     engine::{Engine, Parts, Settings, observe::Observer},
-    handlers::Tools,
+    handlers::{Tools, adopt_orphans, kill_children},
     http::{self, Access, HttpState},
     job_table::JobTable,
     logs,
@@ -121,6 +121,7 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
     };
     let store = store.get_or_init(|| opened.store.clone());
     let handlers = handlers_runtime()?;
+    handlers.spawn(adopt_orphans());
     let parts = Parts {
         database: app_database(&opened.store),
         store: store.clone(),
@@ -142,9 +143,14 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
     let house = House::new(engine, observer, finished);
     let goodbye = tokio::select! {
         goodbye = house.live(&options, &signals, reloading) => goodbye,
-        () = signals.second.cancelled() => Ok(Goodbye::Forced),
+        () = signals.second.cancelled() => {
+            house.leave_at_once();
+            Ok(Goodbye::Forced)
+        }
     };
     web.close().await;
+    // What was not waited for must not go on without its daemon.
+    kill_children();
     handlers.shutdown_background();
     if !matches!(goodbye, Ok(Goodbye::Forced)) {
         // Leaves a SQLite file in one piece; a database that hangs is left as it is.

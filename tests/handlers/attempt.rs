@@ -38,7 +38,7 @@ pub fn work(name: &str, settings: Value) -> Work {
 pub fn checked(name: &str, settings: Value, targets: &Targets) -> Result<Work, Vec<String>> {
     let mut work = Work::parse(name, settings).map_err(|error| vec![error.to_string()])?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/handlers");
-    let errors = work.check(&Scope { targets, folder: &folder });
+    let errors = work.check(&Scope { targets, folder: &folder, variables: &std::env::vars().collect() });
     if errors.is_empty() { Ok(work) } else { Err(errors) }
 }
 

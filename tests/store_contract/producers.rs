@@ -7,7 +7,7 @@ use emponto::{
         job::Keep,
         run::{Outcome, Reason, RunId, State, Trigger},
     },
-    store::{Audit, NewRun, StoreError},
+    store::{Audit, NewRun, Pruning, StoreError},
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -110,19 +110,20 @@ both! {
         }
         let keep = Keep { done: Duration::from_secs(60), failed: Duration::from_secs(3_600) };
         let tick = name("tick");
+        let pruning = Pruning { job: tick.clone(), keep, outcome: None };
 
-        let unaudited = house.store.prune(&tick, keep, at(1_000), 10).await.unwrap();
+        let unaudited = house.store.prune(&pruning, at(1_000), 10).await.unwrap();
         let window = house.store.audit_windows().await.unwrap().into_iter().find(|window| window.job == tick).unwrap();
         let audit = Audit { job: tick.clone(), from: window.from, until: at(200), account: Default::default() };
         assert!(house.store.store_audit(&audit).await.unwrap());
-        let audited = house.store.prune(&tick, keep, at(1_000), 10).await.unwrap();
+        let audited = house.store.prune(&pruning, at(1_000), 10).await.unwrap();
 
         assert_eq!((unaudited, audited), (0, 2));
         let left = ["120..120 x1 schedule error - #1", "240..240 x1 schedule success - #1"];
         assert_eq!(house.rows("tick").await, left);
         let later = Audit { from: at(200), until: at(240), ..audit };
         assert!(house.store.store_audit(&later).await.unwrap());
-        assert_eq!(house.store.prune(&tick, keep, at(9_999), 10).await.unwrap(), 1, "the failure is old now");
+        assert_eq!(house.store.prune(&pruning, at(9_999), 10).await.unwrap(), 1, "the failure is old now");
         assert_eq!(house.rows("tick").await, left[1..]);
     }
 

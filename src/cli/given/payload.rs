@@ -20,7 +20,8 @@ pub fn read(given: &str) -> Result<Value, Stop> {
         None => ("--payload", given.as_bytes().to_vec()),
     };
     serde_json::from_slice(&text).map_err(|error| {
-        let message = format!("{name} is not JSON: {error}; give JSON such as '{{\"id\": 7}}', @FILE, or - for standard input");
+        let message =
+            format!("{name} is not JSON: {error}; give JSON such as '{{\"id\": 7}}', @FILE, or - for standard input");
         Stop::new(Exit::Usage, message)
     })
 }

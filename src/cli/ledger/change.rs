@@ -11,8 +11,8 @@ use crate::{
     cli::{
         exit::{Exit, Stop, exit_of_store},
         given::moment::{self, Since},
-        output::{Column, Output, remark},
         given::payload,
+        output::{Column, Output, remark},
         progress::Progress,
     },
     domain::run::{Outcome, RunId, State},
@@ -97,7 +97,9 @@ const CANCELLED: [Column<CancelLine>; 3] = [
 fn told(error: StoreError, id: RunId, exit: Exit) -> anyhow::Result<Exit> {
     let its = exit_of_store(&error);
     match error {
-        StoreError::NotFound(reason) if reason.starts_with("no run") => remark(&format!("error: {}", runs::unknown(id))),
+        StoreError::NotFound(reason) if reason.starts_with("no run") => {
+            remark(&format!("error: {}", runs::unknown(id)))
+        }
         StoreError::NotFound(reason) | StoreError::Conflict(reason) => remark(&format!("error: {reason}")),
         other => return Err(other.into()),
     }

@@ -85,7 +85,8 @@ fn keep(books: &Books, row: &JobRow, arguments: &PruneArguments) -> Result<Optio
     }
     let of_table = books.table.job(&row.name).map(|job| job.policy.keep);
     if of_table.is_none() && arguments.job.is_some() {
-        let message = format!("job {:?} is not in the job table, which would say how long: give --older-than", row.name.as_str());
+        let message =
+            format!("job {:?} is not in the job table, which would say how long: give --older-than", row.name.as_str());
         return Err(Stop::new(Exit::Usage, message));
     }
     Ok(of_table)

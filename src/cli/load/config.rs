@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::{Loaded, load};
 use crate::{
     cli::{
-        ledger::books::Books,
         exit::Exit,
+        ledger::books::Books,
         output::{Column, Output, line, remark},
     },
     config::{Flags, Shown, VariableRow, variables},

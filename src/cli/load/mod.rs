@@ -79,7 +79,8 @@ pub fn surroundings(flags: &Flags) -> Result<Config, Stop> {
 /// every few seconds.
 pub fn whereabouts(flags: &Flags) -> Result<Config, Stop> {
     let early = surroundings(flags)?;
-    let is_given = |row: &Shown| row.name == "server.listen" && matches!(row.origin, Origin::Flag | Origin::Variable(_));
+    let is_given =
+        |row: &Shown| row.name == "server.listen" && matches!(row.origin, Origin::Flag | Origin::Variable(_));
     if early.shown.iter().any(is_given) { Ok(early) } else { settings(flags) }
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::domain::{
     clean,
-    run::{Failure, FailureKind, Reason, Report},
+    run::{Failure, FailureKind, Report},
 };
 
 /// Most of a plain text that goes into an error message, in characters.
@@ -122,15 +122,7 @@ fn by_content(settings: &Settings, answer: &Answer, job: Option<&Map<String, Val
         (Verdict::Done { items: None, failed: 0 }, Some(job)) if settings.items.is_none() => judge::judge(job, None),
         (verdict, _) => verdict,
     };
-    match verdict {
-        Verdict::Done { items, failed } => Ok(Report { items, items_failed: failed, ..report }),
-        Verdict::Skipped(reason) => {
-            Err(Failure::skipped(Reason::Handler, reason.unwrap_or_else(|| "the application skipped".into())))
-        }
-        Verdict::Failed { message, items, failed } => {
-            Err(Failure::retry(message).with_report(Report { items, items_failed: failed, ..report }))
-        }
-    }
+    verdict.into_ending(report, "the application skipped")
 }
 
 fn note(content: &Content) -> Option<String> {

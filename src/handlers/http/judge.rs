@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::domain::clean;
+use crate::domain::{
+    clean,
+    run::{Failure, Reason, Report},
+};
 
 /// Words of `status` that mean failure.
 const BAD_WORDS: [&str; 3] = ["error", "critical", "failed"];
@@ -19,7 +22,7 @@ const MAX_WORDS_CHARS: usize = 300;
 
 /// What an answer says.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Verdict {
+pub(in crate::handlers) enum Verdict {
     /// Done, perhaps in part: `failed` of the items were not.
     Done { items: Option<u64>, failed: u64 },
     /// The application had nothing to do; its reason, when it gives one.
@@ -28,9 +31,29 @@ pub(super) enum Verdict {
     Failed { message: String, items: Option<u64>, failed: u64 },
 }
 
+impl Verdict {
+    /// What the verdict makes of an attempt: the report with its counts, or the failure that it is. `skipped` stands in
+    /// for a reason that was not given.
+    pub(in crate::handlers) fn into_ending(self, report: Report, skipped: &str) -> Result<Report, Failure> {
+        match self {
+            Self::Done { items, failed } => Ok(Report { items, items_failed: failed, ..report }),
+            Self::Skipped(reason) => Err(Failure::skipped(Reason::Handler, reason.unwrap_or_else(|| skipped.into()))),
+            Self::Failed { message, items, failed } => {
+                Err(Failure::retry(message).with_report(Report { items, items_failed: failed, ..report }))
+            }
+        }
+    }
+}
+
+/// What is wrong with a dotted path to the number of items.
+pub(in crate::handlers) fn wrong_path(items: Option<&str>) -> Option<String> {
+    let is_wrong = items.is_some_and(|path| path.split('.').any(str::is_empty));
+    is_wrong.then(|| "items has an empty part; write a dotted path such as stats.processados".into())
+}
+
 /// Judges a JSON object by its words and counts. `items` is the dotted path of the number of items, when the job
 /// names one; errors are then looked for beside it first.
-pub(super) fn judge(answer: &Map<String, Value>, items: Option<&str>) -> Verdict {
+pub(in crate::handlers) fn judge(answer: &Map<String, Value>, items: Option<&str>) -> Verdict {
     let failed = count_errors(answer, items);
     let items = count_items(answer, items);
     if let Some(sign) = bad_sign(answer) {

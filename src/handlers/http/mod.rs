@@ -5,7 +5,7 @@ mod client;
 mod ending;
 mod exchange;
 mod expect;
-mod judge;
+pub(super) mod judge;
 mod poll;
 mod reach;
 mod retry_after;
@@ -132,9 +132,7 @@ impl Handler for Settings {
             errors.push("get takes no json".into());
         }
         errors.extend(self.poll.check());
-        if self.items.as_ref().is_some_and(|path| path.split('.').any(str::is_empty)) {
-            errors.push("items has an empty part; write a dotted path such as stats.processados".into());
-        }
+        errors.extend(judge::wrong_path(self.items.as_deref()));
         errors
     }
 

@@ -6,6 +6,8 @@ use serde_json::{Map, Value as Json};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::domain::secret::{MASK, holds_password, is_name_of_secret};
+
 /// A value and its place in the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
@@ -118,7 +120,7 @@ impl Table {
     /// The resolved table as JSON; `masked` hides what came from variables under a key that looks secret.
     pub fn to_json(&self, masked: bool) -> Json {
         let entries = self.entries.iter().map(|entry| {
-            let value = match masked && looks_secret(&entry.key) {
+            let value = match masked && is_name_of_secret(&entry.key) {
                 true => entry.node.to_json_hidden(),
                 false => entry.node.to_json(masked),
             };
@@ -160,7 +162,7 @@ impl Node {
 
     /// The message without the secret that a path leads to.
     pub fn hide_secret(&self, path: &[Step], message: String) -> String {
-        let is_secret = path.iter().any(|step| matches!(step, Step::Key(key) if looks_secret(key)));
+        let is_secret = path.iter().any(|step| matches!(step, Step::Key(key) if is_name_of_secret(key)));
         match self.at(path) {
             Some(Node { value: Value::Text(text), .. }) if text.from_variables && !text.text.is_empty() => {
                 match is_secret || holds_password(&text.text) {
@@ -227,32 +229,4 @@ impl Node {
             _ => false,
         }
     }
-}
-
-/// What stands for a hidden value in every output.
-pub const MASK: &str = "***";
-
-/// Whether values under this key must not be shown.
-fn looks_secret(key: &str) -> bool {
-    const PARTS: [&str; 12] = [
-        "secret",
-        "token",
-        "password",
-        "passwd",
-        "senha",
-        "authorization",
-        "apikey",
-        "api_key",
-        "api-key",
-        "credential",
-        "cookie",
-        "webhook",
-    ];
-    let key = key.to_ascii_lowercase();
-    PARTS.iter().any(|part| key.contains(part)) || key == "key" || key.ends_with("_key") || key.ends_with("-key")
-}
-
-/// Whether a text is an address with a user and a password in it.
-fn holds_password(text: &str) -> bool {
-    text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')))
 }

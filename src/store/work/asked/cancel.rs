@@ -28,7 +28,9 @@ const MOST_BATCHES: usize = 20;
 macro_rules! unfinished {
     ($states:literal) => {
         concat!(
-            "r.state in (", $states, ") and r.cancel_requested_at is null
+            "r.state in (",
+            $states,
+            ") and r.cancel_requested_at is null
             and ({text($1)} is null or r.job = $1) and ({text($2)} is null or r.state = $2)"
         )
     };

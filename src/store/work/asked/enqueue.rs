@@ -94,7 +94,11 @@ impl Store {
     }
 }
 
-pub(super) async fn enqueue(session: &mut Session<'_>, runs: Arc<[NewRun]>, now: DateTime<Utc>) -> Result<Vec<Enqueued>> {
+pub(super) async fn enqueue(
+    session: &mut Session<'_>,
+    runs: Arc<[NewRun]>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Enqueued>> {
     let ids = Ids::at(now);
     let mut enqueued = Vec::with_capacity(runs.len());
     for batch in runs.chunks(BATCH) {
