@@ -42,10 +42,7 @@ async fn run(engine: Arc<Engine>, claimed: Claimed) {
     let entry = desk.entry(&run.job);
     let run = Arc::new(run);
     engine.metrics.started(&run);
-    // What was accepted has started before; it is looked at, perhaps every few seconds.
-    if run.resume.is_none() {
-        engine.news.started(&run, engine.clock.now());
-    }
+    engine.news.started(&run, engine.clock.now());
     let attempt = Attempt { engine: &engine, desk, job: entry.job, run: Arc::clone(&run), live };
     match attempt.execute(entry.work).await {
         End::Plain(ended) => attempt.hand_over(lease, ended),
