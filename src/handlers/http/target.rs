@@ -1,6 +1,6 @@
 //! `[targets.*]`: a place that jobs call over HTTP.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use reqwest::Url;
 use schemars::JsonSchema;
@@ -18,7 +18,7 @@ use crate::domain::duration::Length;
 pub const DEFAULT_TARGET: &str = "default";
 
 /// Settings of `[targets.<name>]`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Target {
     /// `http://` or `https://`, a host, and perhaps a path that all calls begin with.
@@ -66,6 +66,13 @@ impl Target {
             return Err("base_url has a query or a fragment; a call adds its own with `query`".into());
         }
         web_url(&format!("{}{path}", self.base_url.trim_end_matches('/')))
+    }
+}
+
+/// Nothing of it: URL, headers and secret hold what nobody may read.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target").finish_non_exhaustive()
     }
 }
 

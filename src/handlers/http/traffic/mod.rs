@@ -317,8 +317,9 @@ mod tests {
         let mut settings = breaking();
         settings["rate"] = "1/h".into();
         let lane = Traffic::new(&target(settings), clock.clone()).lane(Some("api"), &url());
-        lane.ask(run()).expect("leave").sent();
-        lane.ask(run()).expect("the first was sent, and is not told yet").tell(Finding::Failed);
+        let mut first = lane.ask(run()).expect("the first call of the hour");
+        first.sent();
+        first.tell(Finding::Failed);
         clock.set(start() + TimeDelta::minutes(10));
 
         assert_eq!(refused(&lane, run()).why, Why::Rate);

@@ -11,6 +11,8 @@ const MOST_CALLS: u32 = 1_000_000;
 const BURST: Duration = Duration::from_secs(1);
 /// A turn that comes within this time is waited for in place; a later one gives the slot back.
 pub(super) const LONGEST_WAIT_IN_PLACE: Duration = Duration::from_secs(1);
+/// The line is no longer than this. Those who would come later share its turns, and ask again when they come.
+const LONGEST_LINE: Duration = Duration::from_secs(3_600);
 /// Units of a rate.
 const UNITS: [(&str, Duration); 3] =
     [("s", Duration::from_secs(1)), ("min", Duration::from_secs(60)), ("h", Duration::from_secs(3_600))];
@@ -65,7 +67,8 @@ impl Bucket {
             self.next = next + self.interval;
             return Turn::In(wait);
         }
-        let place = self.line.max(now + wait);
+        let first = now + wait;
+        let place = if (first..now + LONGEST_LINE).contains(&self.line) { self.line } else { first };
         self.line = place + self.interval;
         Turn::Later(place - now)
     }
@@ -81,8 +84,8 @@ impl fmt::Display for Rate {
 fn parse(text: &str) -> Result<Rate, String> {
     let refused = |fault: &str| format!("the rate {text:?} {fault}\nhelp: write calls and a unit: 50/s, 600/min, 20/h");
     let (calls, unit) = text.trim().split_once('/').ok_or_else(|| refused("is not understood"))?;
-    let per = UNITS.iter().find(|(name, _)| *name == unit.trim()).ok_or_else(|| refused("has an unknown unit"))?.1;
-    let calls: u32 = calls.trim().parse().map_err(|_| refused("does not begin with a whole number"))?;
+    let per = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(|| refused("has an unknown unit"))?.1;
+    let calls: u32 = calls.parse().map_err(|_| refused("does not begin with a whole number"))?;
     if (1..=MOST_CALLS).contains(&calls) {
         Ok(Rate { calls, per })
     } else {
@@ -131,10 +134,12 @@ mod tests {
 
     #[test]
     fn rates_read_as_people_write_them() {
-        for (text, calls, per) in [("50/s", 50, 1), ("600/min", 600, 60), (" 20 / h ", 20, 3_600)] {
+        for (text, calls, per) in [("50/s", 50, 1), ("600/min", 600, 60), (" 20/h ", 20, 3_600)] {
             assert_eq!(parse(text), Ok(Rate { calls, per: Duration::from_secs(per) }), "{text}");
         }
-        for text in ["", "50", "/s", "0/s", "-1/s", "1.5/s", "50/d", "50/S", "1000001/s", "99999999999/s", "s/50"] {
+        for text in
+            ["", "50", "/s", "0/s", "-1/s", "1.5/s", "50/d", "50/S", "1000001/s", "99999999999/s", "s/50", "5 / s"]
+        {
             let error = parse(text).expect_err(text);
             assert!(error.starts_with(&format!("the rate {text:?} ")), "{error}");
         }
@@ -144,7 +149,7 @@ mod tests {
     #[test]
     fn calls_go_at_once_then_wait_in_place_then_are_sent_away() {
         // Each case: the rate, then when somebody asks and what they are told.
-        let cases: [(&str, &[(u64, Turn)]); 5] = [
+        let cases: [(&str, &[(u64, Turn)]); 6] = [
             // One call at a time, and the second is a minute off.
             ("60/h", &[(0, In(ms(0))), (0, Later(ms(60_000))), (59_000, In(ms(1_000))), (59_000, Later(ms(61_000)))]),
             // What was not used is kept for a second, no longer.
@@ -162,6 +167,17 @@ mod tests {
                     (2_000, In(ms(0))),
                     (3_000, In(ms(0))),
                     (4_000, In(ms(0))),
+                ],
+            ),
+            // A line of an hour begins anew: a longer wait could be longer than a run may be snoozed.
+            (
+                "2/h",
+                &[
+                    (0, In(ms(0))),
+                    (0, Later(ms(1_800_000))),
+                    (0, Later(ms(1_800_000))),
+                    (1_800_000, In(ms(0))),
+                    (1_800_000, Later(ms(1_800_000))),
                 ],
             ),
             // The line is forgotten when it has passed.
