@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use emponto::{
-    domain::job::{Backoff, CatchUp, Delivery, Gate, Job, JobName, Keep, Overlap, Retry},
+    domain::job::{Backoff, CatchUp, Delivery, ExpectItems, Gate, Job, JobName, Keep, Overlap, Retry},
     job_table::{Code, Environment, JobTable, MAX_FILE_BYTES, MAX_JOBS, Problem, TeamDefaults, parse, problem, schema},
 };
 
@@ -185,7 +185,7 @@ fn a_job_that_says_nothing_gets_what_is_built_in() {
     assert_eq!((policy.overlap, policy.catch_up), (Overlap::Skip, CatchUp::Latest));
     assert_eq!((policy.delivery, policy.critical, policy.priority), (Delivery::AtLeastOnce, false, 0));
     assert_eq!(policy.keep, Keep { done: seconds(7 * 86_400), failed: seconds(30 * 86_400) });
-    assert_eq!((policy.concurrency, policy.stale_after), (None, None));
+    assert_eq!((policy.concurrency, policy.stale_after, policy.expect_items), (None, None, ExpectItems::Any));
 }
 
 #[test]

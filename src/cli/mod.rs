@@ -9,7 +9,7 @@ mod start;
 pub mod schedule;
 mod trigger;
 mod ledger;
-mod service;
+mod remote;
 mod migrate;
 mod completions;
 
@@ -23,8 +23,8 @@ use exit::{Exit, Stop, exit_of};
 use ledger::books::Books;
 use load::{Loaded, check, config, flags, load, settings, surroundings, whereabouts};
 use output::{Output, line};
+use remote::{At, Remote, health, status};
 use schedule::Mistake;
-use service::{At, Service, health, status};
 
 /// On the dot: runs the jobs of jobs.toml, and keeps a ledger of every due instant.
 #[derive(Debug, Parser)]
@@ -156,12 +156,12 @@ impl Arguments {
             Command::Next(arguments) => next(&arguments, &flags, output),
             Command::Jobs(_) | Command::Runs(_) | Command::Ledger(_) => in_books(command, &flags, output).await,
             Command::Status(arguments) => {
-                let service = Service::find(&arguments.at, settings(&flags))?;
-                status::status(&arguments, &service, output).await
+                let remote = Remote::find(&arguments.at, settings(&flags))?;
+                status::status(&arguments, &remote, output).await
             }
             Command::Health(arguments) => {
                 let nearby = if arguments.at.url.is_some() { surroundings(&flags) } else { whereabouts(&flags) };
-                health::health(&arguments, &Service::find(&arguments.at, nearby)?, output).await
+                health::health(&arguments, &Remote::find(&arguments.at, nearby)?, output).await
             }
             Command::Migrate(command) => migrate::migrate(command, &serve::database(&settings(&flags)?), output).await,
             Command::Config(command) => config::config(&command, &flags, output).await,
@@ -192,8 +192,8 @@ async fn trigger(arguments: &trigger::TriggerArguments, flags: &Flags, output: O
         books.close().await;
         return ended;
     }
-    let service = Service::find(&At { url: arguments.url.clone() }, settings(flags))?;
-    trigger::over_http(&service, arguments, output).await
+    let remote = Remote::find(&At { url: arguments.url.clone() }, settings(flags))?;
+    trigger::over_http(&remote, arguments, output).await
 }
 
 /// The job table beside the open database.
@@ -273,6 +273,7 @@ pub fn main() -> ExitCode {
         Err(error) => return failed(&anyhow::Error::new(error).context("cannot start threads")),
     };
     let ended = runtime.block_on(arguments.act());
+    crate::logs::finish();
     // What still runs, runs in vain: a handler that blocks its thread must not keep the process.
     runtime.shutdown_background();
     match ended {

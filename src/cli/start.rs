@@ -109,7 +109,7 @@ async fn run_once(options: Options, job: &Job, once: &Once) -> anyhow::Result<Go
     let database = options.database.clone();
     match serve::start(options).await {
         Err(error) if matches!(error.downcast_ref(), Some(StoreError::Locked(_))) => {
-            Ok(serve::once_elsewhere(&database, job, once, Clock::system().now()).await?)
+            Ok(serve::once_elsewhere(&database, job, once).await?)
         }
         ended => ended,
     }

@@ -6,16 +6,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::{
     exit::{Exit, Stop},
     given::{moment, payload},
     ledger::{books::Books, runs::instant},
     output::{Output, line},
-    service::{Service, text},
+    remote::{Remote, text},
 };
 use crate::{
+    clock::Clock,
     domain::{
         duration,
         job::Job,
@@ -108,7 +109,8 @@ pub async fn in_books(books: &Books, arguments: &TriggerArguments, output: Outpu
         return asked.made(look_in(books, id).await?.as_ref());
     }
     asked.announce()?;
-    let deadline = Instant::now() + arguments.patience();
+    let clock = Clock::system();
+    let deadline = clock.boot() + arguments.patience();
     let mut pause = FIRST_LOOK;
     loop {
         let seen = look_in(books, id).await;
@@ -116,12 +118,12 @@ pub async fn in_books(books: &Books, arguments: &TriggerArguments, output: Outpu
             // A success that is not kept leaves no row.
             Ok(None) => return asked.ended(Outcome::Success, asked.gone()),
             Ok(Some(Seen { outcome: Some(outcome), shown, .. })) => return asked.ended(outcome, shown),
-            Ok(Some(seen)) if deadline <= Instant::now() => return Err(asked.too_long(arguments, &seen.state).into()),
-            Err(error) if deadline <= Instant::now() || !matches!(error, StoreError::Unreachable(_)) => {
+            Ok(Some(seen)) if deadline <= clock.boot() => return Err(asked.too_long(arguments, &seen.state).into()),
+            Err(error) if deadline <= clock.boot() || !matches!(error, StoreError::Unreachable(_)) => {
                 return Err(error.into());
             }
             // An outage ends, and the run with it.
-            Ok(Some(_)) | Err(_) => sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await,
+            Ok(Some(_)) | Err(_) => sleep(pause.min(deadline.saturating_sub(clock.boot()))).await,
         }
         pause = (pause * 2).min(LONGEST_LOOK);
     }
@@ -172,10 +174,16 @@ fn due_at(arguments: &TriggerArguments, now: DateTime<Utc>) -> Result<DateTime<U
 }
 
 /// Asks the service for a run.
-pub async fn over_http(service: &Service, arguments: &TriggerArguments, output: Output) -> anyhow::Result<Exit> {
+pub async fn over_http(remote: &Remote, arguments: &TriggerArguments, output: Output) -> anyhow::Result<Exit> {
     let name = utf8_percent_encode(&arguments.name, NON_ALPHANUMERIC);
-    let answer = service.post(&format!("/api/v1/jobs/{name}/runs"), &request(arguments)?).await?;
+    let answer = remote.post(&format!("/api/v1/jobs/{name}/runs"), &request(arguments)?).await?;
     let id = text(&answer.body, "id");
+    if answer.code == 404 {
+        let (name, from) = (&arguments.name, &answer.from);
+        let message =
+            format!("no job {name:?} in the job table of {from}, or no such path: `workers status --url` lists them");
+        return Err(Stop::new(Exit::NotFound, message).into());
+    }
     if !(200..300).contains(&answer.code) || id.is_empty() {
         return Err(answer.refusal().into());
     }
@@ -184,14 +192,15 @@ pub async fn over_http(service: &Service, arguments: &TriggerArguments, output: 
         return asked.made(Some(&seen(answer.body)));
     }
     asked.announce()?;
-    let deadline = Instant::now() + arguments.patience();
+    let clock = Clock::system();
+    let deadline = clock.boot() + arguments.patience();
     let mut last = Ok("accepted".to_owned());
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_sub(clock.boot());
         if left.is_zero() {
             return Err(last.map_or_else(|stop| stop, |state| asked.too_long(arguments, &state)).into());
         }
-        match long_poll(service, &asked, left.min(LONG_POLL)).await {
+        match long_poll(remote, &asked, left.min(LONG_POLL)).await {
             Ok(Seen { outcome: Some(outcome), shown, .. }) => return asked.ended(outcome, shown),
             Ok(seen) => last = Ok(seen.state),
             // A service that is replaced by a newer one is back soon, and the run is in its ledger.
@@ -217,10 +226,10 @@ fn request(arguments: &TriggerArguments) -> Result<Value, Stop> {
     Ok(Value::Object(given.collect::<Map<_, _>>()))
 }
 
-async fn long_poll(service: &Service, asked: &Asked, wait: Duration) -> Result<Seen, Stop> {
+async fn long_poll(remote: &Remote, asked: &Asked, wait: Duration) -> Result<Seen, Stop> {
     let seconds = wait.as_secs().max(1);
     let path = format!("/api/v1/runs/{}?wait={seconds}s", asked.id);
-    let answer = service.get(&path, wait + super::service::PATIENCE).await?;
+    let answer = remote.get(&path, wait + super::remote::PATIENCE).await?;
     match answer.code {
         200 => Ok(seen(answer.body)),
         // A success that is not kept leaves no row.

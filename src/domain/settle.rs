@@ -228,6 +228,11 @@ impl Settlement {
         Self::new(Next::Finish { outcome, reason })
     }
 
+    /// What is written in place of a result that the database refuses.
+    pub fn not_storable(refusal: &str) -> Self {
+        Self::finish(Outcome::Error, Some(Reason::NotStorable)).with_error(&format!("result not storable: {refusal}"))
+    }
+
     fn again(at: DateTime<Utc>, reason: Option<Reason>) -> Self {
         Self::new(Next::Again { at, reason })
     }

@@ -9,7 +9,6 @@ use std::{
 use chrono::TimeDelta;
 use tokio::{task::JoinError, time};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
 use super::{
     Engine,
@@ -43,10 +42,7 @@ async fn run(engine: Arc<Engine>, claimed: Claimed) {
     let entry = desk.entry(&run.job);
     let run = Arc::new(run);
     engine.metrics.started(&run);
-    info!(
-        component = "scheduler", job_name = %run.job, run_id = %run.id, attempt = run.attempt,
-        scheduled_for = run.scheduled_for.map(|at| at.to_rfc3339()), lag_ms = run.lag_ms, "job started"
-    );
+    engine.news.started(&run, engine.clock.now());
     let attempt = Attempt { engine: &engine, desk, job: entry.job, run: Arc::clone(&run), live };
     match attempt.execute(entry.work).await {
         End::Plain(ended) => attempt.hand_over(lease, ended),

@@ -4,10 +4,11 @@ use std::{future, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use tokio::time::{self, Instant};
+use tokio::time;
 
 use super::Goodbye;
 use crate::{
+    clock::Clock,
     domain::{
         job::{Job, JobName},
         run::{Outcome, RunId, State, Trigger},
@@ -37,19 +38,14 @@ pub async fn here(engine: &Engine, once: Option<&Once>) -> Result<Goodbye, Store
     let Some((once, job)) = found else { return future::pending().await };
     let run = ask(&engine.store, (&job, once), engine.clock.now()).await?;
     engine.wake.runner.notify_one();
-    wait(&engine.store, run, once.patience).await
+    wait(&engine.store, run, once.patience, &engine.clock).await
 }
 
 /// Asks for a run and waits until another process, which holds the database, has done it.
-pub async fn once_elsewhere(
-    database: &DatabaseConfig,
-    job: &Job,
-    once: &Once,
-    now: DateTime<Utc>,
-) -> Result<Goodbye, StoreError> {
-    let store = Store::open(database).await?;
-    let run = ask(&store, (job, once), now).await?;
-    wait(&store, run, once.patience).await
+pub async fn once_elsewhere(database: &DatabaseConfig, job: &Job, once: &Once) -> Result<Goodbye, StoreError> {
+    let (store, clock) = (Store::open(database).await?, Clock::system());
+    let run = ask(&store, (job, once), clock.now()).await?;
+    wait(&store, run, once.patience, &clock).await
 }
 
 async fn ask(store: &Store, (job, once): (&Job, &Once), now: DateTime<Utc>) -> Result<RunId, StoreError> {
@@ -79,18 +75,18 @@ async fn paused(store: &Store, job: &Job, now: DateTime<Utc>) -> Result<Option<S
     Ok(row.filter(|row| row.is_paused(now)).map(|row| row.paused_reason.unwrap_or_default()))
 }
 
-async fn wait(store: &Store, run: RunId, patience: Duration) -> Result<Goodbye, StoreError> {
-    let deadline = Instant::now() + patience;
-    let mut answered = Instant::now();
-    while Instant::now() < deadline {
+async fn wait(store: &Store, run: RunId, patience: Duration, clock: &Clock) -> Result<Goodbye, StoreError> {
+    let deadline = clock.boot() + patience;
+    let mut answered = clock.boot();
+    while clock.boot() < deadline {
         match store.run(run).await {
             // `keep.done = "0s"`: a success leaves no row.
             Ok(None) => return Ok(Goodbye::Ran(Outcome::Success)),
             Ok(Some(run)) if run.state == State::Finished => {
                 return Ok(Goodbye::Ran(run.outcome.unwrap_or(Outcome::Unknown)));
             }
-            Ok(Some(_)) => answered = Instant::now(),
-            Err(error) if !lease::is_passing(&error) || OUTAGE < answered.elapsed() => return Err(error),
+            Ok(Some(_)) => answered = clock.boot(),
+            Err(error) if !lease::is_passing(&error) || answered + OUTAGE < clock.boot() => return Err(error),
             // The attempt goes on, and is settled when the database is back.
             Err(_) => {}
         }

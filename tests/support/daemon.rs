@@ -108,7 +108,8 @@ impl Setup {
         Daemon { child, port: self.port, setup: self, stdout, stderr }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// `workers ARGUMENTS` in the folder, not started yet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         // A packaged binary can be put to the same tests.
         let binary = std::env::var("WORKERS_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_workers").to_owned());
         let mut command = Command::new(binary);

@@ -159,7 +159,7 @@ async fn show(books: &Books, name: &str, output: Output) -> anyhow::Result<()> {
     let lines = [
         ("job", job.name.to_string()),
         ("description", job.about.description.clone()),
-        ("schedule", format!("{spec} {timezone}")),
+        ("schedule", format!("{spec} {timezone}").trim_end().to_owned()),
         ("next", firings.join("  ")),
         ("handler", job.handler.to_owned()),
         ("status", verdict.map(|verdict| verdict.status.to_string()).unwrap_or_default()),

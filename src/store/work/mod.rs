@@ -1,33 +1,29 @@
 //! What is done: claims, settlements, leases, and what producers and people ask for.
 
-mod cancel;
+mod asked;
 mod claim;
-mod enqueue;
 mod lease;
 mod lost;
 mod promote;
 mod retention;
-mod retry;
 mod settle;
 mod settle_app;
 
-pub use cancel::{Cancelled, Unfinished};
-pub use enqueue::{Enqueued, NewRun};
+pub use asked::{Cancelled, Enqueued, NewRun, Retried, Retrying, Unfinished};
 pub use lost::Freed;
 pub use retention::Pruning;
-pub use retry::{Retried, Retrying};
 
 use super::dialect::Sql;
 
 pub(super) const STATEMENTS: &[&[Sql]] = &[
-    cancel::STATEMENTS,
+    asked::STATEMENTS[0],
+    asked::STATEMENTS[1],
+    asked::STATEMENTS[2],
     claim::STATEMENTS,
-    enqueue::STATEMENTS,
     lease::STATEMENTS,
     lost::STATEMENTS,
     promote::STATEMENTS,
     retention::STATEMENTS,
-    retry::STATEMENTS,
     settle::STATEMENTS,
     settle_app::STATEMENTS,
 ];

@@ -13,7 +13,7 @@ use tokio::{
     time,
 };
 
-use super::{Answer, At, PATIENCE, Service, entries, text};
+use super::{Answer, At, PATIENCE, Remote, entries, text};
 use crate::cli::{
     exit::{Exit, Stop},
     output::{Column, Output, compact, named, raw, table},
@@ -38,17 +38,17 @@ pub struct StatusArguments {
 }
 
 /// Shows how the service is; the exit code is that of `health`.
-pub async fn status(arguments: &StatusArguments, service: &Service, output: Output) -> anyhow::Result<Exit> {
+pub async fn status(arguments: &StatusArguments, remote: &Remote, output: Output) -> anyhow::Result<Exit> {
     if arguments.watch {
-        return watch(service, output).await;
+        return watch(remote, output).await;
     }
-    let answer = look(service).await?;
+    let answer = look(remote).await?;
     output.text_or(&answer.body, || tables(&answer.body))?;
     Ok(exit_of(&answer))
 }
 
-async fn look(service: &Service) -> Result<Answer, Stop> {
-    let answer = service.get("/health/workers", PATIENCE).await?;
+async fn look(remote: &Remote) -> Result<Answer, Stop> {
+    let answer = remote.get("/health/workers", PATIENCE).await?;
     if answer.body.get("status").is_some() { Ok(answer) } else { Err(answer.refusal()) }
 }
 
@@ -57,14 +57,14 @@ fn exit_of(answer: &Answer) -> Exit {
 }
 
 /// Until SIGINT or SIGTERM, or until nobody reads any more; then the exit code of the last look.
-async fn watch(service: &Service, output: Output) -> anyhow::Result<Exit> {
+async fn watch(remote: &Remote, output: Output) -> anyhow::Result<Exit> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let redraws = output == Output::Table && stdout().is_terminal();
     let mut last = Exit::Ok;
     loop {
         let looked = tokio::select! {
-            looked = look(service) => looked,
+            looked = look(remote) => looked,
             _ = terminate.recv() => return Ok(last),
             _ = interrupt.recv() => return Ok(last),
         };

@@ -28,7 +28,7 @@ pub struct At {
 }
 
 /// A way to ask the service.
-pub struct Service {
+pub struct Remote {
     base: Url,
     token: Option<String>,
     client: reqwest::Client,
@@ -42,7 +42,7 @@ pub struct Answer {
     pub from: String,
 }
 
-impl Service {
+impl Remote {
     /// As told, else where the settings let it listen; with the token that the settings name.
     pub fn find(at: &At, settings: Result<Config, Stop>) -> anyhow::Result<Self> {
         let (base, token) = match (&at.url, settings) {

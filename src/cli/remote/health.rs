@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::{At, PATIENCE, Service, entries, text};
+use super::{At, PATIENCE, Remote, entries, text};
 use crate::cli::{
     exit::Exit,
     output::{Output, remark},
@@ -36,8 +36,8 @@ impl HealthArguments {
 }
 
 /// Exit 0 when the service is well, 5 when it is not; the error of a silent one is exit 4.
-pub async fn health(arguments: &HealthArguments, service: &Service, output: Output) -> anyhow::Result<Exit> {
-    let answer = service.get(arguments.path(), PATIENCE).await?;
+pub async fn health(arguments: &HealthArguments, remote: &Remote, output: Output) -> anyhow::Result<Exit> {
+    let answer = remote.get(arguments.path(), PATIENCE).await?;
     let Some(status) = answer.body.get("status").and_then(Value::as_str) else { return Err(answer.refusal().into()) };
     output.text_or(&answer.body, || status.to_owned())?;
     for reason in entries(&answer.body, "reasons").filter_map(Value::as_str) {
