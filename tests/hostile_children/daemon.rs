@@ -92,6 +92,7 @@ async fn a_time_out_says_what_the_child_said_last() {
     let first = rows(&daemon).await.remove(0);
     assert_eq!(first.0, "timeout", "{first:?}");
     let words = "no end within 1 s; sh was told to stop and was killed by SIGTERM: waiting for a lock";
+    daemon.terminate();
     assert!(first.3.ends_with(words) && first.3.contains("\"stderr\":\"waiting for a lock"), "{first:?}");
 }
 
@@ -131,6 +132,7 @@ async fn children_that_survive_a_kill_of_the_daemon_are_ended_before_their_run_b
         daemon.get("/health/workers").json()["jobs"]["child"]["last_outcome"] == "success"
     });
     let rows = rows(&daemon).await;
+    daemon.terminate();
     assert_eq!((rows[0].0.as_str(), rows[0].1, rows[0].2), ("success", 2, 1), "{rows:?}");
 }
 
@@ -141,7 +143,7 @@ async fn a_run_that_must_not_be_repeated_is_in_doubt_after_a_kill_of_its_daemon(
     let mut daemon = Setup::new(&table(long, "delivery = \"at_most_once\"")).start();
     let run = first_run(&mut daemon);
 
-    let daemon = daemon.start_again();
+    let mut daemon = daemon.start_again();
 
     let first = rows(&daemon).await.remove(0);
     assert_eq!(first.0, "unknown", "{first:?}");
@@ -151,6 +153,8 @@ async fn a_run_that_must_not_be_repeated_is_in_doubt_after_a_kill_of_its_daemon(
         let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("not 0");
         let _ = rustix::process::kill_process(pid, Signal::KILL);
     }
+    // A killed daemon would leave the children of its newer runs.
+    daemon.terminate();
 }
 
 #[tokio::test]
