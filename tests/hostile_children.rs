@@ -22,9 +22,12 @@ use emponto::{
     domain::run::{Failure, FailureKind, Report},
     handlers::{Context, Scope, Targets, Work},
 };
-use processes::{Memory, assert_clean, carriers, descriptors, wait_until};
+use processes::{Memory, assert_clean, carriers, descriptors, is_running, wait_until};
 use serde_json::{Value, json};
+use tokio::sync::RwLock;
 
+/// Under `cargo test` all tests share a process: those that measure it run by themselves.
+static ALONE: RwLock<()> = RwLock::const_new(());
 /// Between SIGTERM and SIGKILL.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 /// What an end may take on a busy machine beside what it has to take.
@@ -88,6 +91,7 @@ fn result(report: &Report) -> &Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_ends_when_told_is_done_or_was_stopped() {
+    let _others = ALONE.read().await;
     for (on_term, kind) in [
         ("exit 0", None),
         ("exit 1", Some(FailureKind::Retry)),
@@ -107,6 +111,7 @@ async fn one_that_ends_when_told_is_done_or_was_stopped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_ignores_sigterm_is_killed_after_five_seconds() {
+    let _others = ALONE.read().await;
     let (ended, took) = told_to_stop("trap '' TERM; : > ready; while :; do sleep 1; done").await;
 
     assert_eq!(message(&ended), "sh was told to stop and was killed by SIGKILL");
@@ -115,6 +120,7 @@ async fn one_that_ignores_sigterm_is_killed_after_five_seconds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_group_has_its_five_seconds_although_the_leader_is_gone() {
+    let _others = ALONE.read().await;
     // The shell dies of SIGTERM at once; the child it waits for needs a second to put its things away.
     let slow = "sh -c 'trap \"sleep 1; echo tidy; exit 0\" TERM; : > ready; while :; do sleep 0.02; done'; true";
 
@@ -128,6 +134,7 @@ async fn the_group_has_its_five_seconds_although_the_leader_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_stopped_itself_is_woken_to_hear_that_it_must_end() {
+    let _others = ALONE.read().await;
     let (ended, took) = told_to_stop(": > ready; kill -STOP $$; exit 0").await;
 
     assert_eq!(message(&ended), "sh was told to stop and was killed by SIGTERM");
@@ -136,6 +143,7 @@ async fn one_that_stopped_itself_is_woken_to_hear_that_it_must_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_of_a_stopped_job_goes_with_it() {
+    let _others = ALONE.read().await;
     let (ended, took) =
         told_to_stop("setsid sleep 300 & setsid sh -c 'trap \"\" TERM; sleep 300' & : > ready; wait").await;
 
@@ -145,6 +153,7 @@ async fn a_daemon_of_a_stopped_job_goes_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_started_for_a_run_that_is_told_to_stop_already() {
+    let _others = ALONE.read().await;
     let (ctx, _) = new_run();
     ctx.cancelled.cancel();
 
@@ -155,6 +164,7 @@ async fn nothing_is_started_for_a_run_that_is_told_to_stop_already() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_aborted_attempt_takes_all_its_processes_along() {
+    let _others = ALONE.read().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (ctx, id) = new_run();
     let text =
@@ -171,6 +181,7 @@ async fn an_aborted_attempt_takes_all_its_processes_along() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_job_leaves_behind_is_killed_and_its_end_is_its_own() {
+    let _others = ALONE.read().await;
     for (text, is_told) in [
         ("sleep 300 & exit 0", false),
         ("sleep 300 > /dev/null 2>&1 & exit 0", false),
@@ -182,7 +193,7 @@ async fn what_a_job_leaves_behind_is_killed_and_its_end_is_its_own() {
         // A group of its own within the session.
         ("timeout 300 sleep 300 & sleep 0.2; exit 0", true),
         // Without a trace of the run in its environment, but still in the group.
-        ("env -i sleep 300 & exit 0", false),
+        ("env -i sleep 300 > /dev/null 2>&1 & exit 0", false),
         ("trap '' TERM HUP; (trap '' TERM HUP; sleep 300) & exit 0", false),
     ] {
         let (ended, took) = ended(text).await;
@@ -197,7 +208,18 @@ async fn what_a_job_leaves_behind_is_killed_and_its_end_is_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_that_wiped_its_environment_goes_with_its_group() {
+    let _others = ALONE.read().await;
+    let (ended, _) = ended("env -i sleep 300 > /dev/null 2>&1 & echo $!; exit 0").await;
+
+    let report = ended.expect("0");
+    let pid: u32 = result(&report)["stdout"].as_str().and_then(|text| text.trim().parse().ok()).expect("a process id");
+    wait_until("it is gone", || !is_running(pid));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_storm_of_forks_is_over_with_its_run() {
+    let _others = ALONE.read().await;
     let storm = "storm() { [ $1 = 0 ] || { setsid sh -c \"$self\" storm $(($1 - 1)) & setsid sh -c \"$self\" storm $(($1 - 1)) & }; }";
     let text = format!(
         "self='{storm}; storm $1; sleep 300'; eval \"{}\"; storm 5; sleep 0.3; exit 0",
@@ -212,6 +234,7 @@ async fn a_storm_of_forks_is_over_with_its_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_earlier_attempt_that_lived_on_is_ended_before_the_next_begins() {
+    let _others = ALONE.read().await;
     let mut again = run();
     again.crashes = 1;
     let ctx = Context { attempt: 2, run: Arc::new(again), ..context(no_database()) };
@@ -222,11 +245,12 @@ async fn an_earlier_attempt_that_lived_on_is_ended_before_the_next_begins() {
     let ended = commit(script("exit 0").run(ctx).await).await;
 
     assert!(ended.is_ok());
-    assert!(!left.wait().expect("ours").success(), "it was killed");
+    assert!(matches!(left.try_wait(), Ok(Some(status)) if !status.success()), "it was killed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_of_other_runs_are_left_alone() {
+    let _others = ALONE.read().await;
     let (other, id) = new_run();
     let mut neighbour =
         std::process::Command::new("sleep").arg("300").env("WORKERS_RUN_ID", &id).spawn().expect("sleep");
@@ -242,6 +266,7 @@ async fn processes_of_other_runs_are_left_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_closes_its_pipes_lives_on_until_its_own_end() {
+    let _others = ALONE.read().await;
     let (ended, took) = ended("exec < /dev/null > /dev/null 2>&1; sleep 1; exit 3").await;
 
     assert_eq!(message(&ended), "sh exited with 3");
@@ -252,6 +277,7 @@ async fn one_that_closes_its_pipes_lives_on_until_its_own_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_never_reads_its_payload_is_not_held_up_by_it() {
+    let _others = ALONE.read().await;
     for text in ["sleep 0.2; exit 0", "exec <&-; sleep 0.2; exit 0", "exit 0", "head -c 10 > /dev/null; exit 0"] {
         let mut large = run();
         large.payload = json!("x".repeat(1024 * 1024));
@@ -267,6 +293,7 @@ async fn one_that_never_reads_its_payload_is_not_held_up_by_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_gigabytes_without_a_line_end_leave_memory_flat() {
+    let _nobody_else = ALONE.write().await;
     let memory = Memory::watch();
 
     let (ended, _) = ended("head -c 10G /dev/zero; echo; echo '{\"processados\":1}'").await;
@@ -280,6 +307,7 @@ async fn ten_gigabytes_without_a_line_end_leave_memory_flat() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn floods_on_both_streams_are_drained_and_both_ends_kept() {
+    let _nobody_else = ALONE.write().await;
     let memory = Memory::watch();
     let flood = "echo first; echo oops >&2; (yes out | head -c 1G) & (yes err | head -c 1G >&2) & wait; echo last; echo end >&2";
 
@@ -302,6 +330,7 @@ async fn floods_on_both_streams_are_drained_and_both_ends_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_are_no_text_are_kept_as_text() {
+    let _others = ALONE.read().await;
     let (ended, _) = ended(r"printf 'a\000b\377\376\n'; printf '\033[31mred\000\n' >&2; exit 1").await;
 
     let failure = ended.expect_err("1");
@@ -313,6 +342,7 @@ async fn bytes_that_are_no_text_are_kept_as_text() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_huge_object_on_the_last_line_is_judged_and_one_over_the_limit_is_not() {
+    let _others = ALONE.read().await;
     let object = |bytes: u32| {
         format!(r#"echo begin; printf '{{"processados":3,"x":"'; head -c {bytes} /dev/zero | tr '\000' x; echo '"}}'"#)
     };
@@ -331,6 +361,7 @@ async fn a_huge_object_on_the_last_line_is_judged_and_one_over_the_limit_is_not(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_at_once_end_each_with_its_own_status_and_leave_nothing() {
+    let _nobody_else = ALONE.write().await;
     // Whatever a runtime opens once is open before the count.
     let _ = ended("exit 0").await;
     let before = descriptors();

@@ -225,6 +225,7 @@ fn end(joined: Result<Ending, JoinError>, cause: Option<Ended>) -> End {
         (Ok(Ok(Done::InTransaction(report, tx))), _) => End::InTransaction(report, tx),
         (Err(error), _) if error.is_panic() => End::Plain(Ended::Panicked(panic_text(error))),
         // A handler that failed because it was told to stop did not fail by itself.
+        (Ok(Err(failure)), Some(Ended::Interrupted)) if failure.before_effect => End::Told(Ended::Unstarted, failure),
         (Ok(Err(failure)), Some(cause)) => End::Told(cause, failure),
         (Err(_), Some(cause)) => End::Plain(cause),
         (Ok(Err(failure)), None) => End::Plain(Ended::Answered(Err(failure))),

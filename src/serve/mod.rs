@@ -29,7 +29,7 @@ use crate::{
         run::{Outcome, ReplicaId},
     },
     engine::{Engine, Parts, Settings, observe::Observer},
-    handlers::{Tools, adopt_orphans, kill_children},
+    handlers::{Tools, kill_children},
     http::{self, Access, HttpState},
     job_table::JobTable,
     logs,
@@ -121,7 +121,6 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
     };
     let store = store.get_or_init(|| opened.store.clone());
     let handlers = handlers_runtime()?;
-    handlers.spawn(adopt_orphans());
     let parts = Parts {
         database: app_database(&opened.store),
         store: store.clone(),
@@ -146,7 +145,6 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
         () = signals.second.cancelled() => Ok(house.leave_at_once()),
     };
     web.close().await;
-    // What was not waited for must not go on without its daemon.
     kill_children();
     handlers.shutdown_background();
     if !matches!(goodbye, Ok(Goodbye::Forced)) {

@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::{
     domain::run::Failure,
     engine::lease,
-    handlers::{AppDatabase, AppTx},
+    handlers::{AppDatabase, AppTx, adopt_orphans},
     store::{AppConnection, DaemonLock, DatabaseConfig, Store, StoreError},
 };
 
@@ -47,14 +47,17 @@ async fn try_open(config: &DatabaseConfig) -> Result<Opened, StoreError> {
     Ok(Opened { store, lock })
 }
 
+/// The runtime of the handlers, which also collects what their children leave behind.
 pub fn handlers_runtime() -> anyhow::Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(LEAST_HANDLER_THREADS, usize::from);
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.max(LEAST_HANDLER_THREADS))
         .thread_name("handler")
         .enable_all()
         .build()
-        .context("cannot start the threads of the handlers")
+        .context("cannot start the threads of the handlers")?;
+    runtime.spawn(adopt_orphans());
+    Ok(runtime)
 }
 
 /// The handlers' way to the daemon's own database.

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use sqlx::{Connection, SqliteConnection};
 
 use crate::{
+    ALONE,
     processes::{carriers, wait_until, zombies},
     support::daemon::{Daemon, Setup},
 };
@@ -46,6 +47,7 @@ fn first_run(daemon: &mut Daemon) -> String {
 
 #[tokio::test]
 async fn sigterm_ends_children_in_time_and_their_runs_go_back() {
+    let _others = ALONE.read().await;
     let stubborn = "trap \"\" TERM; setsid sleep 300 & echo $WORKERS_RUN_ID >> lines; while :; do sleep 1; done";
     let mut daemon = Setup::new(&table(stubborn, "")).start();
     let run = first_run(&mut daemon);
@@ -62,6 +64,7 @@ async fn sigterm_ends_children_in_time_and_their_runs_go_back() {
 
 #[tokio::test]
 async fn a_child_that_finishes_on_sigterm_is_done() {
+    let _others = ALONE.read().await;
     let graceful = "trap \"echo \\\"{\\\\\\\"processados\\\\\\\":2}\\\"; exit 0\" TERM; echo $WORKERS_RUN_ID >> lines; while :; do sleep 0.05; done";
     let mut daemon = Setup::new(&table(graceful, "")).start();
     let run = first_run(&mut daemon);
@@ -78,6 +81,7 @@ async fn a_child_that_finishes_on_sigterm_is_done() {
 
 #[tokio::test]
 async fn a_time_out_says_what_the_child_said_last() {
+    let _others = ALONE.read().await;
     let hanging = "echo $WORKERS_RUN_ID >> lines; echo waiting for a lock >&2; setsid sleep 300 & sleep 300";
     let mut daemon = Setup::new(&table(hanging, "timeout = \"1s\"\nretry.max_attempts = 1")).start();
     let run = first_run(&mut daemon);
@@ -88,11 +92,13 @@ async fn a_time_out_says_what_the_child_said_last() {
     let first = rows(&daemon).await.remove(0);
     assert_eq!(first.0, "timeout", "{first:?}");
     let words = "no end within 1 s; sh was told to stop and was killed by SIGTERM: waiting for a lock";
+    daemon.terminate();
     assert!(first.3.ends_with(words) && first.3.contains("\"stderr\":\"waiting for a lock"), "{first:?}");
 }
 
 #[tokio::test]
 async fn a_second_signal_leaves_no_child_behind() {
+    let _others = ALONE.read().await;
     let stubborn = "trap \"\" TERM; setsid sleep 300 & echo $WORKERS_RUN_ID >> lines; while :; do sleep 1; done";
     let mut daemon = Setup::new(&table(stubborn, "")).start();
     let run = first_run(&mut daemon);
@@ -108,6 +114,7 @@ async fn a_second_signal_leaves_no_child_behind() {
 
 #[tokio::test]
 async fn children_that_survive_a_kill_of_the_daemon_are_ended_before_their_run_begins_again() {
+    let _others = ALONE.read().await;
     let long = "echo $WORKERS_RUN_ID $WORKERS_ATTEMPT >> lines; [ $WORKERS_ATTEMPT = 2 ] || sleep 300";
     let setup = Setup::new(&table(long, ""));
     let folder = Arc::clone(&setup.folder);
@@ -125,16 +132,18 @@ async fn children_that_survive_a_kill_of_the_daemon_are_ended_before_their_run_b
         daemon.get("/health/workers").json()["jobs"]["child"]["last_outcome"] == "success"
     });
     let rows = rows(&daemon).await;
+    daemon.terminate();
     assert_eq!((rows[0].0.as_str(), rows[0].1, rows[0].2), ("success", 2, 1), "{rows:?}");
 }
 
 #[tokio::test]
 async fn a_run_that_must_not_be_repeated_is_in_doubt_after_a_kill_of_its_daemon() {
+    let _others = ALONE.read().await;
     let long = "echo $WORKERS_RUN_ID $WORKERS_ATTEMPT >> lines; sleep 300";
     let mut daemon = Setup::new(&table(long, "delivery = \"at_most_once\"")).start();
     let run = first_run(&mut daemon);
 
-    let daemon = daemon.start_again();
+    let mut daemon = daemon.start_again();
 
     let first = rows(&daemon).await.remove(0);
     assert_eq!(first.0, "unknown", "{first:?}");
@@ -144,10 +153,13 @@ async fn a_run_that_must_not_be_repeated_is_in_doubt_after_a_kill_of_its_daemon(
         let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("not 0");
         let _ = rustix::process::kill_process(pid, Signal::KILL);
     }
+    // A killed daemon would leave the children of its newer runs.
+    daemon.terminate();
 }
 
 #[tokio::test]
 async fn orphans_that_end_while_a_job_runs_do_not_stay_in_the_list_of_processes() {
+    let _others = ALONE.read().await;
     let orphans =
         "for i in 1 2 3 4 5 6 7 8 9 10; do (setsid sleep 0.1 &); done; echo $WORKERS_RUN_ID >> lines; sleep 300";
     let mut daemon = Setup::new(&table(orphans, "")).start();
@@ -161,6 +173,7 @@ async fn orphans_that_end_while_a_job_runs_do_not_stay_in_the_list_of_processes(
 
 #[tokio::test]
 async fn a_canary_in_the_environment_of_a_child_comes_out_nowhere() {
+    let _others = ALONE.read().await;
     let loud =
         "echo \"my token is $CANARY_TOKEN\"; echo \"$CANARY_TOKEN failed\" >&2; echo $WORKERS_RUN_ID >> lines; exit 1";
     let setup = Setup::new(&table(loud, "")).env("CANARY_TOKEN", "kanarienvogel-4711");

@@ -123,8 +123,8 @@ impl Handler for Settings {
             Value::Null => None,
             payload => Some(format!("{payload}\n").into_bytes()),
         };
-        let mut command = self.command(&ctx, payload.is_some());
-        let mut leader = Leader::start(&mut command, &run).map_err(|error| self.not_started(&error))?;
+        let mut leader =
+            start(self.command(&ctx, payload.is_some()), &run).await.map_err(|error| self.not_started(&error))?;
         let pipes = Pipes::open(leader.pipes(), payload)
             .map_err(|error| Failure::retry(format!("cannot follow {:?}: {error}", self.argv[0])))?;
         let ended = end(leader, pipes, &ctx.cancelled, &run).await?;
@@ -189,6 +189,14 @@ fn wrong_argv(argv: &[String]) -> Vec<String> {
 
 fn existing_folder(folder: PathBuf) -> Result<PathBuf, String> {
     if folder.is_dir() { Ok(folder) } else { Err(format!("cwd {} is not a folder that exists", folder.display())) }
+}
+
+/// Starts a program where it holds up nobody: to make a process of a large one takes its time, and so may the disk that
+/// the program is on. One that starts when nobody waits for it any more is killed at once.
+async fn start(mut command: Command, run: &str) -> io::Result<Leader> {
+    let run = run.to_owned();
+    let started = tokio::task::spawn_blocking(move || Leader::start(&mut command, &run));
+    started.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
 }
 
 /// Waits for the end of a program, or brings it about, and leaves nothing of it.

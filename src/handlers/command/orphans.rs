@@ -4,7 +4,8 @@ use std::{
     collections::BTreeMap,
     fs, io,
     process::{Child, Command},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
+    thread,
     time::Duration,
 };
 
@@ -18,6 +19,10 @@ use super::descendants;
 
 /// Between two collections: however many orphans end in that time, the list of processes is read once.
 const COLLECTION_PAUSE: Duration = Duration::from_secs(1);
+
+/// At the end of the process: tries to get at the list of leaders, and the pause between them.
+const MOST_TRIES: usize = 50;
+const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
 /// Leaders of groups that an attempt has started and nobody has reaped: their exit status and their process id are the
 /// attempt's own. With the id of the run, which their descendants carry.
@@ -97,10 +102,25 @@ fn is_ended_child(pid: Pid) -> bool {
 
 /// Kills the groups of all attempts under way, and what has left them: for a process that ends without waiting.
 pub fn kill_children() {
-    let leaders = leaders();
-    for (pid, run) in leaders.iter().filter_map(|(pid, run)| Some((Pid::from_raw(*pid)?, run))) {
-        // Unreaped, so the group is surely theirs; an error means that it is gone.
-        let _ = kill_process_group(pid, Signal::KILL);
+    // Not for ever: a start may hang on a disk that does not answer.
+    let leaders = (0..MOST_TRIES).find_map(|_| match LEADERS.try_lock() {
+        Ok(leaders) => Some(leaders),
+        Err(TryLockError::Poisoned(leaders)) => Some(leaders.into_inner()),
+        Err(TryLockError::WouldBlock) => {
+            pause();
+            None
+        }
+    });
+    for (pid, run) in leaders.iter().flat_map(|leaders| leaders.iter()) {
+        if let Some(pid) = Pid::from_raw(*pid) {
+            // Unreaped, so the group is surely theirs; an error means that it is gone.
+            kill_process_group(pid, Signal::KILL).unwrap_or_default();
+        }
         descendants::kill_carriers(run);
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the process ends here, and its runtime with it")]
+fn pause() {
+    thread::sleep(BETWEEN_TRIES);
 }
