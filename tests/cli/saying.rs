@@ -76,8 +76,7 @@ pub fn steady(setup: &Setup, text: &str) -> String {
 }
 
 /// `0` stands for any digit, `f` for any digit of base 16; everything else for itself.
-const SHAPES: [&str; 3] =
-    ["0000-00-00T00:00:00.000Z", "0000-00-00T00:00:00Z", "ffffffff-ffff-ffff-ffff-ffffffffffff"];
+const SHAPES: [&str; 3] = ["0000-00-00T00:00:00.000Z", "0000-00-00T00:00:00Z", "ffffffff-ffff-ffff-ffff-ffffffffffff"];
 
 fn fits(shape: &str, letters: &[char]) -> bool {
     let same = |(wanted, found): (char, &char)| match wanted {
