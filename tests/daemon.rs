@@ -350,3 +350,21 @@ fn wait_until_running(daemon: &mut Daemon) {
 fn health_of_tick(daemon: &Daemon) -> Value {
     daemon.get("/health/workers").json()["jobs"]["tick"].take()
 }
+
+#[tokio::test]
+async fn a_worker_of_one_job_leaves_the_others_alone_also_when_they_become_due() {
+    let table = "version = 1\n[defaults]\ntimezone = \"UTC\"\n[jobs.mine]\nevery = \"1s\"\nrun.noop = {}\n\
+        [jobs.other]\nevery = \"1s\"\nrun.noop = {}\n";
+    let setup = Setup::new(table);
+    let database = format!("sqlite://{}", setup.path("workers.db").display());
+    let mut daemon = setup.spawn(&["start", "--only", "mine"]);
+    daemon.wait_until_ready();
+    daemon.wait_for("runs of its own", |daemon| {
+        2 <= daemon.get("/health/workers").json()["jobs"]["mine"]["runs_24h"].as_i64().unwrap_or_default()
+    });
+    daemon.terminate();
+
+    let others = ledger::rows(&database, "other").await;
+
+    assert!(others.iter().all(|row| row.attempt == 0), "{others:?}");
+}

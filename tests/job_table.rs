@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use emponto::{
-    domain::job::{Backoff, CatchUp, Delivery, Gate, Job, JobName, Keep, Overlap, Retry},
+    domain::job::{Backoff, CatchUp, Delivery, ExpectItems, Gate, Job, JobName, Keep, Overlap, Retry},
     job_table::{Code, Environment, JobTable, MAX_FILE_BYTES, MAX_JOBS, Problem, TeamDefaults, parse, problem, schema},
 };
 
@@ -185,7 +185,7 @@ fn a_job_that_says_nothing_gets_what_is_built_in() {
     assert_eq!((policy.overlap, policy.catch_up), (Overlap::Skip, CatchUp::Latest));
     assert_eq!((policy.delivery, policy.critical, policy.priority), (Delivery::AtLeastOnce, false, 0));
     assert_eq!(policy.keep, Keep { done: seconds(7 * 86_400), failed: seconds(30 * 86_400) });
-    assert_eq!((policy.concurrency, policy.stale_after), (None, None));
+    assert_eq!((policy.concurrency, policy.stale_after, policy.expect_items), (None, None, ExpectItems::Any));
 }
 
 #[test]
@@ -316,6 +316,20 @@ fn the_work_hash_covers_everything_but_the_schedule() {
 }
 
 #[test]
+fn the_work_hash_covers_names_of_variables_and_not_what_a_host_has_in_them() {
+    let text = "[jobs.a]\nevery = '1h'\nrun.command = { argv = ['true'], env = ['TOKEN'] }";
+    let hash = |text: &str, token: &str| {
+        let environment = Environment::new([("TOKEN".to_string(), token.to_string())].into());
+        let table = parse(text, "jobs.toml", &environment).expect("a good table");
+        (table.hash.clone(), job(&table, "a").work_hash.clone())
+    };
+
+    assert_eq!(hash(text, "s3cr3t"), hash(text, "r0tated"));
+    assert_ne!(hash(text, "s3cr3t"), hash(&text.replace("'TOKEN'", "'TOKEN', 'WORD'"), "s3cr3t"));
+    assert_ne!(hash(text, "s3cr3t"), hash(&text.replace("'true'", "'true', 'x'"), "s3cr3t"));
+}
+
+#[test]
 fn the_table_hash_changes_with_what_runs_and_not_with_how_it_is_written() {
     let base = table("[jobs.a]\nevery = '1h'\nrun.noop = {}").hash;
     let written_otherwise =
@@ -382,6 +396,9 @@ fn what_is_doubtful_is_warned_of() {
 
         assert_eq!(codes(&table.warnings), expected, "{keys}");
     }
+    let unset = table("[jobs.a]\nevery = '1h'\nrun.command = { argv = ['true'], env = ['WORD', 'NONE'] }");
+    assert_eq!(codes(&unset.warnings), ["W109"]);
+    assert!(unset.warnings[0].message.contains("NONE, which is not set"), "{:?}", unset.warnings);
     let text = "[jobs.a]\nevery = '1h'\nonly_in = 'production'\nrun.noop = {}";
     let nowhere = parse(text, "jobs.toml", &Environment::default()).expect("good");
     assert_eq!(codes(&nowhere.warnings), ["W105"]);

@@ -274,6 +274,7 @@ pub fn main() -> ExitCode {
         Err(error) => return failed(&anyhow::Error::new(error).context("cannot start threads")),
     };
     let ended = runtime.block_on(arguments.act());
+    crate::logs::finish();
     // What still runs, runs in vain: a handler that blocks its thread must not keep the process.
     runtime.shutdown_background();
     match ended {

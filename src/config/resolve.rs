@@ -16,6 +16,9 @@ use super::{
 /// What the platform's draining time leaves for the process to end after its work has (spec 4, Stopping).
 const DRAINING_MARGIN_MS: u64 = 2_000;
 
+/// 64 bits even when a token is written in hexadecimal.
+const SHORTEST_TOKEN_CHARS: usize = 16;
+
 /// Variables that handlers give to their children; a daemon started by one of them must not stumble over them.
 const GIVEN_TO_CHILDREN: [&str; 4] = ["WORKERS_RUN_ID", "WORKERS_JOB", "WORKERS_ATTEMPT", "WORKERS_SCHEDULED_FOR"];
 
@@ -247,8 +250,23 @@ impl Resolved {
             mounts: surroundings.mounts.clone(),
             variables: surroundings.variables.clone(),
             shown: self.shown(),
-            warnings: unread_variables(surroundings),
+            warnings: unread_variables(surroundings).into_iter().chain(self.short_tokens()).collect(),
         }
+    }
+
+    /// Settings that hold a token which can be guessed. The daemon starts all the same: jobs must not stop for it.
+    fn short_tokens(&self) -> Vec<String> {
+        let is_short = |token: &String| token.chars().count() < SHORTEST_TOKEN_CHARS;
+        let tokens = [("server.token", "WORKERS_TOKEN"), ("server.read_token", "WORKERS_READ_TOKEN")];
+        let short = tokens.into_iter().filter(|(name, _)| self.list(name).iter().any(is_short));
+        short
+            .map(|(_, variable)| {
+                format!(
+                    "{variable} holds a token of fewer than {SHORTEST_TOKEN_CHARS} characters, which can be guessed: \
+                     `openssl rand -hex 32` makes a good one"
+                )
+            })
+            .collect()
     }
 
     fn shown(&self) -> Vec<Shown> {

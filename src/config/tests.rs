@@ -75,6 +75,47 @@ fn the_listener_follows_port_and_container_unless_an_address_is_given() {
 }
 
 #[test]
+fn every_combination_of_port_container_and_address_has_its_listener() {
+    let file_address = file(&[("server.listen", "127.0.0.1:9000")]);
+    for (port, container, variable, in_file, wanted) in [
+        (None, false, None, false, "127.0.0.1:8000"),
+        (None, true, None, false, "[::]:8000"),
+        (Some("3000"), false, None, false, "[::]:3000"),
+        (Some("8000"), false, None, false, "[::]:8000"),
+        (Some("3000"), true, None, false, "[::]:3000"),
+        (None, false, None, true, "127.0.0.1:9000"),
+        (None, true, None, true, "127.0.0.1:9000"),
+        (Some("3000"), true, None, true, "127.0.0.1:9000"),
+        (None, false, Some("0.0.0.0:7000"), false, "0.0.0.0:7000"),
+        (None, true, Some("127.0.0.1:7000"), false, "127.0.0.1:7000"),
+        (Some("3000"), false, Some("localhost:7000"), false, "127.0.0.1:7000"),
+        (Some("3000"), true, Some("[::1]:7000"), true, "[::1]:7000"),
+    ] {
+        let pairs: Vec<_> = [("PORT", port), ("WORKERS_LISTEN", variable)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect();
+        let surroundings = Surroundings { in_container: container, ..surroundings(&pairs) };
+        let in_file = if in_file { file_address.clone() } else { file(&[]) };
+
+        let config = Config::resolve(&Flags::new(), &surroundings, &in_file).expect("good settings");
+
+        assert_eq!(config.listen.to_string(), wanted, "{pairs:?}, container {container}");
+    }
+}
+
+#[test]
+fn a_token_that_can_be_guessed_is_warned_of_and_never_shown() {
+    let long = "0123456789abcdef";
+    let good = resolved(&[("WORKERS_TOKEN", long), ("WORKERS_READ_TOKEN", long)]);
+    let short = resolved(&[("WORKERS_TOKEN", long), ("WORKERS_READ_TOKEN", "0123456789abcdef,sh0rt")]);
+
+    assert_eq!(good.warnings, Vec::<String>::new());
+    assert_eq!(short.warnings.len(), 1, "{:?}", short.warnings);
+    assert!(short.warnings[0].starts_with("WORKERS_READ_TOKEN ") && !short.warnings[0].contains("sh0rt"));
+}
+
+#[test]
 fn all_bad_variables_are_listed_at_once() {
     let problems = refused(&[
         ("PORT", "eighty"),

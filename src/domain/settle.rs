@@ -228,12 +228,30 @@ impl Settlement {
         Self::new(Next::Finish { outcome, reason })
     }
 
+    /// What is written in place of a result that the database refuses.
+    pub fn not_storable(refusal: &str) -> Self {
+        Self::finish(Outcome::Error, Some(Reason::NotStorable)).with_error(&format!("result not storable: {refusal}"))
+    }
+
     fn again(at: DateTime<Utc>, reason: Option<Reason>) -> Self {
         Self::new(Next::Again { at, reason })
     }
 
     fn with_error(self, error: &str) -> Self {
         Self { error: Some(clean::text(error, MAX_ERROR_CHARS)), ..self }
+    }
+
+    /// What the handler said when it was ended from outside: it explains the end and does not decide it.
+    pub fn with_last_words(self, failure: &Failure) -> Self {
+        let error = match &self.error {
+            Some(error) => format!("{error}; {}", failure.message),
+            None => failure.message.clone(),
+        };
+        let settlement = match &failure.report {
+            Some(report) => self.with_report(report),
+            None => self,
+        };
+        Self { resume: failure.resume.clone().or_else(|| settlement.resume.clone()), ..settlement.with_error(&error) }
     }
 
     fn with_failure(self, failure: Failure) -> Self {

@@ -9,7 +9,6 @@ use std::{
 use chrono::TimeDelta;
 use tokio::{task::JoinError, time};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
 use super::{
     Engine,
@@ -43,13 +42,11 @@ async fn run(engine: Arc<Engine>, claimed: Claimed) {
     let entry = desk.entry(&run.job);
     let run = Arc::new(run);
     engine.metrics.started(&run);
-    info!(
-        component = "scheduler", job_name = %run.job, run_id = %run.id, attempt = run.attempt,
-        scheduled_for = run.scheduled_for.map(|at| at.to_rfc3339()), lag_ms = run.lag_ms, "job started"
-    );
+    engine.news.started(&run, engine.clock.now());
     let attempt = Attempt { engine: &engine, desk, job: entry.job, run: Arc::clone(&run), live };
     match attempt.execute(entry.work).await {
         End::Plain(ended) => attempt.hand_over(lease, ended),
+        End::Told(cause, last_words) => attempt.hand_over_told(lease, cause, &last_words),
         End::InTransaction(report, tx) => attempt.settle_within(lease, report, tx).await,
     }
 }
@@ -64,6 +61,8 @@ struct Attempt<'a> {
 
 enum End {
     Plain(Ended),
+    /// Ended from outside, for this cause, and the handler had something to say.
+    Told(Ended, Failure),
     InTransaction(Report, AppTx),
 }
 
@@ -169,7 +168,15 @@ impl Attempt<'_> {
     }
 
     fn hand_over(&self, lease: Lease, ended: Ended) {
-        let settlement = self.settlement(ended);
+        self.send(lease, self.settlement(ended));
+    }
+
+    /// The cause decides; what the handler says about the end explains it.
+    fn hand_over_told(&self, lease: Lease, cause: Ended, last_words: &Failure) {
+        self.send(lease, self.settlement(cause).with_last_words(last_words));
+    }
+
+    fn send(&self, lease: Lease, settlement: Settlement) {
         let finished = Finished { lease, settlement, run: Arc::clone(&self.run) };
         if self.engine.settlements.send(finished).is_err() {
             tracing::error!(run_id = %self.run.id, "settler is gone: the run stays running until its lease is freed");
@@ -211,7 +218,8 @@ fn end(joined: Result<Ending, JoinError>, cause: Option<Ended>) -> End {
         (Ok(Ok(Done::InTransaction(report, tx))), _) => End::InTransaction(report, tx),
         (Err(error), _) if error.is_panic() => End::Plain(Ended::Panicked(panic_text(error))),
         // A handler that failed because it was told to stop did not fail by itself.
-        (_, Some(cause)) => End::Plain(cause),
+        (Ok(Err(failure)), Some(cause)) => End::Told(cause, failure),
+        (Err(_), Some(cause)) => End::Plain(cause),
         (Ok(Err(failure)), None) => End::Plain(Ended::Answered(Err(failure))),
         (Err(_), None) => End::Plain(Ended::Interrupted),
     }

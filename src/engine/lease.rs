@@ -9,10 +9,7 @@ use uuid::Uuid;
 use super::{Engine, attempt::ABORT_GRACE};
 use crate::{
     clock::{Observation, Sample},
-    domain::{
-        run::{Outcome, ReplicaId},
-        settle::Ended,
-    },
+    domain::{run::ReplicaId, settle::Ended},
     store::{Freed, Replica, Result, StoreError},
 };
 
@@ -130,13 +127,14 @@ pub async fn rescue(engine: &Engine) -> Result<()> {
 /// Logs runs that were freed, and counts those that ended without their process.
 pub fn note_freed(engine: &Engine, freed: &[Freed]) {
     for Freed { run, job, outcome } in freed {
-        info!(
-            component = "scheduler", job_name = %job, run_id = %run, outcome = outcome.map(Outcome::word),
-            "freed from a process that is gone"
+        let Some(outcome) = *outcome else {
+            info!(component = "scheduler", job_name = %job, run_id = %run, "freed from a process that is gone: it runs again");
+            continue;
+        };
+        error!(
+            component = "scheduler", job_name = %job, run_id = %run, outcome = %outcome, "job finished: its process is gone"
         );
-        if let Some(outcome) = *outcome {
-            engine.ended_unstarted(job, outcome);
-        }
+        engine.ended_unstarted(job, outcome);
     }
 }
 

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
-use super::{Engine, attempt, lease, lease::Keeper, observe::Observer, planner::Planner, runner::Runner};
+use super::{Engine, attempt, lease, lease::Keeper, news::Minute, observe::Observer, planner::Planner, runner::Runner};
 use crate::store::StoreError;
 
 /// Longest sleep of the planner, so that suspended time and clock steps are seen.
@@ -87,6 +88,8 @@ async fn tick(engine: &Arc<Engine>, planner: &mut Planner) -> Duration {
 /// Claims and starts until told to stop.
 pub async fn run(engine: Arc<Engine>, stop: CancellationToken) {
     let runner = Runner::new(Arc::clone(&engine));
+    let (scheduled, queues) = (engine.settings.scheduled_slots, engine.settings.queue_slots);
+    info!(component = "scheduler", "claim loop started: {scheduled} slots for schedules, {queues} for queues");
     while !stop.is_cancelled() {
         let sleep = claim(&engine, &runner).await;
         tokio::select! {
@@ -107,7 +110,10 @@ async fn claim(engine: &Arc<Engine>, runner: &Runner) -> Duration {
         Ok(claims) => {
             engine.database_answered();
             let full_pass = !claims.claimed.is_empty();
-            claims.claimed.into_iter().for_each(|claimed| attempt::start(engine, claimed));
+            for claimed in claims.claimed {
+                engine.news.claimed(&claimed.run, engine.clock.now());
+                attempt::start(engine, claimed);
+            }
             if full_pass { Duration::ZERO } else { sleep.min(until(claims.next_due, engine.clock.now())) }
         }
         Err(error) => {
@@ -151,7 +157,7 @@ pub async fn watch_clock(engine: Arc<Engine>, stop: CancellationToken) {
 
 /// Keeps the snapshot fresh: memory each second, the database when runs have ended.
 pub async fn observe(engine: Arc<Engine>, observer: Arc<Observer>, stop: CancellationToken) {
-    let mut follow_at = Duration::ZERO;
+    let (mut follow_at, mut minute, snapshot) = (Duration::ZERO, Minute::default(), observer.reader());
     while !stop.is_cancelled() {
         let (boot, now) = (engine.clock.boot(), engine.clock.now());
         if follow_at <= boot {
@@ -161,6 +167,7 @@ pub async fn observe(engine: Arc<Engine>, observer: Arc<Observer>, stop: Cancell
             }
         }
         observer.refresh(&engine);
+        minute.tick(&engine, &snapshot.load());
         pause(OBSERVE_TICK, &stop).await;
     }
 }

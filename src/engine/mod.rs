@@ -5,6 +5,7 @@ pub mod planner;
 pub mod runner;
 pub mod attempt;
 pub mod settler;
+pub mod news;
 pub mod lease;
 pub mod chores;
 pub mod observe;
@@ -32,6 +33,7 @@ use crate::{
 pub use shared::{desk, running, status};
 
 use desk::{Desk, Pick};
+use news::{LogSuccess, News};
 use running::Running;
 use settler::Finished;
 use status::{Status, Wake};
@@ -72,6 +74,7 @@ pub struct Settings {
     /// Commands that run at once, whichever slots they fill.
     pub command_slots: usize,
     pub shutdown_grace: Duration,
+    pub log_success: LogSuccess,
     pub host: String,
     pub version: String,
 }
@@ -85,6 +88,7 @@ pub struct Engine {
     pub running: Running,
     pub status: Status,
     pub wake: Wake,
+    pub news: News,
     /// Fires when the process is told to stop: handlers that listen may end early, the others have the grace.
     pub draining: CancellationToken,
     /// Attempts hand their ends to the settler.
@@ -118,6 +122,7 @@ impl Engine {
             store: parts.store,
             clock: parts.clock,
             metrics: parts.metrics,
+            news: News::new(parts.settings.log_success),
             settings: parts.settings,
             running: Running::new(replica),
             status: Status::default(),

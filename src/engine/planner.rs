@@ -93,12 +93,16 @@ impl Planner {
         let engine = Arc::clone(&self.engine);
         let desk = Arc::clone(&self.desk);
         let fence = engine.running.new_fence();
+        let jobs: Vec<Arc<Job>> = names.iter().filter_map(|name| desk.table.job(name)).cloned().collect();
+        // A run of a job that this process was told to leave alone must not be born running here.
+        let all_ours = jobs.iter().all(|job| engine.settings.scope.claims(job));
+        let free_slots = if all_ours { engine.free_slots(Lane::Scheduled) } else { 0 };
         let request = PlanRequest {
-            jobs: names.iter().filter_map(|name| desk.table.job(name)).cloned().collect(),
+            jobs,
             replica: engine.running.replica(),
             fence,
             now,
-            free_slots: u32::try_from(engine.free_slots(Lane::Scheduled)).unwrap_or(u32::MAX),
+            free_slots: u32::try_from(free_slots).unwrap_or(u32::MAX),
         };
         match engine.store.plan(&request).await {
             Ok(mut planned) => {

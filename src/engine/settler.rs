@@ -6,7 +6,7 @@ use tokio::{
     sync::{Mutex, mpsc},
     time,
 };
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use super::{Engine, lease::is_passing};
 use crate::{
@@ -103,7 +103,8 @@ async fn insist(engine: &Engine, batch: Vec<Finished>) -> Vec<Finished> {
 /// Counts and logs an end: once, where it is settled and its slot is free again.
 pub fn note(engine: &Engine, run: &Run, settlement: &Settlement, settled: &Settled) {
     engine.wake.runner.notify_one();
-    match settled {
+    let refused;
+    let settlement = match settled {
         Settled::Late => {
             warn!(component = "scheduler", job_name = %run.job, run_id = %run.id, "result came late: its lease was gone");
             return;
@@ -112,34 +113,20 @@ pub fn note(engine: &Engine, run: &Run, settlement: &Settlement, settled: &Settl
             warn!(component = "scheduler", job_name = %run.job, run_id = %run.id, "transaction did not commit: it runs again");
             return;
         }
-        Settled::NotStorable(error) => {
-            error!(component = "scheduler", job_name = %run.job, run_id = %run.id, "result not storable: {error}");
+        Settled::NotStorable(refusal) => {
+            refused = Settlement::not_storable(refusal);
+            &refused
         }
-        Settled::Applied => {}
-    }
+        Settled::Applied => settlement,
+    };
     let now = engine.clock.now();
     let gated = matches!(settlement.next, Next::Finish { reason: Some(Reason::Gate), .. });
     let took = run.started_at.filter(|_| !gated).and_then(|started| (now - started).to_std().ok());
-    let duration_ms = took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
     if let Next::Again { at, reason: Some(Reason::Accepted) } = &settlement.next {
         debug!(component = "scheduler", job_name = %run.job, run_id = %run.id, "accepted, looking again at {}", at.to_rfc3339());
         return;
     }
     engine.metrics.settled(run, settlement, took, now);
     engine.status.settled();
-    let failed = settlement.error.as_deref().unwrap_or_default();
-    match &settlement.next {
-        Next::Finish { outcome, reason } if outcome.is_failure() => error!(
-            component = "scheduler", job_name = %run.job, run_id = %run.id, attempt = run.attempt, duration_ms,
-            outcome = %outcome, reason = reason.map(|reason| reason.word()), "job finished: {failed}"
-        ),
-        Next::Finish { outcome, reason } => info!(
-            component = "scheduler", job_name = %run.job, run_id = %run.id, attempt = run.attempt, duration_ms,
-            outcome = %outcome, reason = reason.map(|reason| reason.word()), items = settlement.items, "job finished"
-        ),
-        Next::Again { at, .. } => warn!(
-            component = "scheduler", job_name = %run.job, run_id = %run.id, attempt = run.attempt, duration_ms,
-            "attempt ended, again at {}: {failed}", at.to_rfc3339()
-        ),
-    }
+    engine.news.ended(run, settlement, took);
 }

@@ -73,9 +73,9 @@ pub async fn workers(State(state): State<HttpState>, Query(query): Query<HealthQ
 
 /// `GET /health/jobs`: the same verdict, as executions of the last 24 h.
 pub async fn jobs(State(state): State<HttpState>, Query(query): Query<HealthQuery>, headers: HeaderMap) -> Response {
-    let snapshot = state.snapshot.load();
-    let health = assess(&state.jobs.load(), &snapshot, state.clock.now());
-    let answered = JobsHealth::new(&state.jobs.load(), &snapshot, &health);
+    let (jobs, snapshot) = (state.jobs.load(), state.snapshot.load());
+    let health = assess(&jobs, &snapshot, state.clock.now());
+    let answered = JobsHealth::new(&jobs, &snapshot, &health);
     let answered = if may_read(&state, &headers) { answered } else { answered.without_free_text() };
     answer(query.code(health.status), &answered)
 }

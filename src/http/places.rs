@@ -6,7 +6,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio_util::sync::CancellationToken;
@@ -39,6 +42,7 @@ pub struct Place {
     pub leave: CancellationToken,
     /// When the present rest began; `None` while a request is under way. Changed only with the book in hand.
     turn: Mutex<Option<u64>>,
+    has_asked: AtomicBool,
 }
 
 impl Places {
@@ -56,7 +60,8 @@ impl Places {
         book.taken += 1;
         let leave = CancellationToken::new();
         let turn = book.rest(leave.clone());
-        let place = Place { places: Arc::clone(self), leave, turn: Mutex::new(Some(turn)) };
+        let place =
+            Place { places: Arc::clone(self), leave, turn: Mutex::new(Some(turn)), has_asked: AtomicBool::new(false) };
         Some((place, is_full))
     }
 
@@ -106,6 +111,11 @@ impl Book {
 }
 
 impl Place {
+    /// True the first time.
+    pub fn is_new(&self) -> bool {
+        !self.has_asked.swap(true, Ordering::Relaxed)
+    }
+
     /// A request came; until the answer is dropped the place is safe. `None` = it was given away just before.
     pub fn work(self: &Arc<Self>) -> Option<Working> {
         let mut book = self.places.book();

@@ -131,12 +131,12 @@ async fn guard(State(app): State<App>, request: Request, next: Next) -> Response
         Door::Operate => Some(Need::Operate),
     };
     if let Some(need) = need {
-        if access.is_open() {
-            if let Err(refusal) = browser::check(request.method(), request.uri(), request.headers(), app.port) {
-                return Problem::new(StatusCode::FORBIDDEN, refusal).into_response();
-            }
-        }
-        match access.check(need, request.headers()) {
+        let meant_for_us = if access.is_open() {
+            browser::check(request.method(), request.uri(), request.headers(), app.port).map_err(Refusal::Forbidden)
+        } else {
+            Ok(())
+        };
+        match meant_for_us.and_then(|()| access.check(need, request.headers())) {
             Ok(()) => {}
             Err(Refusal::Unauthorized(refusal)) => return problem::unauthorized(refusal),
             Err(Refusal::Forbidden(refusal)) => return Problem::new(StatusCode::FORBIDDEN, refusal).into_response(),

@@ -11,11 +11,12 @@ use hyper_util::{
 use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
+    runtime::{Builder, Handle, Runtime},
     sync::Semaphore,
-    time,
+    task, time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{
     HttpState, api,
@@ -35,6 +36,11 @@ const ANSWER_SECONDS: u64 = 30;
 pub const MAX_CONNECTIONS: usize = 512;
 /// Connections that the kernel holds for us until we take them; beyond, a client must knock again a second later.
 const BACKLOG: u32 = 4_096;
+/// What the kernel holds for one connection, each way: answers that nobody takes must not fill the memory.
+const SOCKET_BUFFER_BYTES: u32 = 128 * 1024;
+/// Connections that have asked before, and whose next request is taken up at once: the others wait in line, so that a
+/// new client is never behind hundreds of requests that were sent in a row.
+const REPEATED: usize = 4;
 /// When so many had to leave for others, the rest is given `BREATH` to be heard: a flood must not push out a client
 /// before its request was read.
 const RUSH: u32 = 128;
@@ -74,6 +80,9 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
     // A daemon that starts again must not wait for the last one's connections to be forgotten.
     socket.set_reuseaddr(true)?;
+    // Connections inherit both.
+    socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
+    socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -82,15 +91,56 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 const NO_ADDRESS_FAMILY: i32 = 97;
 
 /// Serves until `shutdown`, then lets open answers end. Never fails: a connection that breaks is its client's affair.
+///
+/// It works on a thread of its own, so that no crowd of clients keeps the engine waiting; what clients ask of the database
+/// is done on the runtime that calls this.
 pub async fn serve(listener: TcpListener, state: HttpState, shutdown: CancellationToken) {
+    let database = Handle::current();
+    let served = Thread::start().and_then(|thread| Ok((thread, listener.into_std()?)));
+    match served {
+        Ok((thread, listener)) => {
+            // A panic has been told where it happened; there is nobody left to serve.
+            let _ = thread.handle().spawn(receive(listener, state, shutdown, database)).await;
+        }
+        Err(error) => error!(component = "http", "cannot serve: {error}"),
+    }
+}
+
+/// The runtime of all connections. It may be dropped anywhere: whoever still talks is cut off.
+struct Thread(Option<Runtime>);
+
+impl Thread {
+    fn start() -> io::Result<Self> {
+        Builder::new_multi_thread().worker_threads(1).thread_name("http").enable_all().build().map(|it| Self(Some(it)))
+    }
+
+    fn handle(&self) -> &Handle {
+        self.0.as_ref().expect("it is taken away only by its end").handle()
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn receive(listener: std::net::TcpListener, state: HttpState, shutdown: CancellationToken, database: Handle) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return error!(component = "http", "cannot serve: {error}"),
+    };
     let most = connections(getrlimit(Resource::Nofile).current);
     let routes = router(App {
         port: listener.local_addr().map_or(0, |address| address.port()),
-        desk: Arc::new(api::Desk::new(shutdown.clone())),
+        desk: Arc::new(api::Desk::new(database, shutdown.clone())),
         // A quarter of the connections is left for health, which answers at once.
         places: Arc::new(Semaphore::new(most - most.div_ceil(4))),
         http: state,
     });
+    let talk = Talk { routes: TowerToHyperService::new(routes), line: Arc::new(Semaphore::new(REPEATED)), shutdown };
     let mut reception = Reception { places: Places::new(most), leavers: 0, silent_until: None };
     let talks = TaskTracker::new();
     let mut second = time::interval(Duration::from_secs(1));
@@ -99,13 +149,13 @@ pub async fn serve(listener: TcpListener, state: HttpState, shutdown: Cancellati
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     if let Some(place) = reception.admit().await {
-                        talks.spawn(talk(stream, routes.clone(), place, shutdown.clone()));
+                        talks.spawn(talk.clone().with(stream, place));
                     }
                 }
                 Err(error) => reception.run_short(&error).await,
             },
             _ = second.tick() => reception.places.sweep(ANSWER_SECONDS),
-            () = shutdown.cancelled() => break,
+            () = talk.shutdown.cancelled() => break,
         }
     }
     drop(listener);
@@ -158,41 +208,52 @@ impl Reception {
     }
 }
 
-async fn talk(stream: TcpStream, routes: Router, place: Arc<Place>, shutdown: CancellationToken) {
-    // Answers are written whole: there is nothing to wait for. A socket that refuses this is slower, and works.
-    let _ = stream.set_nodelay(true);
-    let mut rules = http1::Builder::new();
-    rules
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .max_header_size(MAX_HEAD_BYTES)
-        .max_headers(MAX_HEADERS);
-    let leave = place.leave.clone();
-    let routes = TowerToHyperService::new(routes);
-    let service = hyper::service::service_fn(move |request| answer(Arc::clone(&place), routes.clone(), request));
-    let connection = rules.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        _ = connection.as_mut() => {}
-        () = leave.cancelled() => {}
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
-        }
-    }
+/// What all connections share.
+#[derive(Clone)]
+struct Talk {
+    routes: TowerToHyperService<Router>,
+    /// Where repeated requests wait for their turn.
+    line: Arc<Semaphore>,
+    shutdown: CancellationToken,
 }
 
-/// One request. The error closes the connection without an answer.
-async fn answer(
-    place: Arc<Place>,
-    routes: TowerToHyperService<Router>,
-    request: Request<Incoming>,
-) -> Result<Response, SentAway> {
-    let working = place.work().ok_or(SentAway)?;
-    let response: Result<Response, Infallible> = routes.call(request).await;
-    drop(working);
-    response.map_err(|never| match never {})
+impl Talk {
+    async fn with(self, stream: TcpStream, place: Arc<Place>) {
+        // Answers are written whole: there is nothing to wait for. A socket that refuses this is slower, and works.
+        let _ = stream.set_nodelay(true);
+        let mut rules = http1::Builder::new();
+        rules
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .max_header_size(MAX_HEAD_BYTES)
+            .max_headers(MAX_HEADERS);
+        let (leave, shutdown) = (place.leave.clone(), self.shutdown.clone());
+        let service = hyper::service::service_fn(move |request| self.clone().answer(Arc::clone(&place), request));
+        let connection = rules.serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            () = leave.cancelled() => {}
+            () = shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+        }
+    }
+
+    /// One request. The error closes the connection without an answer.
+    async fn answer(self, place: Arc<Place>, request: Request<Incoming>) -> Result<Response, SentAway> {
+        if !place.is_new() {
+            // While it stands in line the connection rests, and may have to leave.
+            let _turn = self.line.acquire().await;
+            task::yield_now().await;
+        }
+        let working = place.work().ok_or(SentAway)?;
+        let response: Result<Response, Infallible> = self.routes.call(request).await;
+        drop(working);
+        response.map_err(|never| match never {})
+    }
 }
 
 /// The place was given to another just before the request came; the client may ask again on a new connection.

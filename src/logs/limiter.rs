@@ -1,49 +1,65 @@
 //! Keeps the log under the rate above which hosts throw lines away on their own, and unseen.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::Level;
 
-/// Most lines in one second; Railway drops what comes above 500.
-pub const LINES_A_SECOND: u32 = 499;
+/// Most lines in one second, beside the one that says what was dropped; Railway drops what comes above 500.
+pub const LINES_A_SECOND: u32 = 498;
 /// Of these, lines that only warnings and errors get: a flood of good news must not drown the bad.
 const KEPT_FOR_TROUBLE: u32 = 99;
 
 #[derive(Default)]
 pub struct Limiter(Mutex<Second>);
 
-/// The second that runs now.
+/// The second that runs now, and what is still to be said of those before.
 #[derive(Default)]
 struct Second {
     number: i64,
     written: u32,
     dropped: u64,
+    untold: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Write it, after a line about those that were dropped before.
-    Write {
-        dropped: u64,
-    },
-    Drop,
+impl Second {
+    fn turn_to(&mut self, number: i64) {
+        if self.number != number {
+            *self = Self { number, untold: self.untold + self.dropped, ..Self::default() };
+        }
+    }
 }
 
 impl Limiter {
-    /// `second` counts from 1970.
-    pub fn admit(&self, second: i64, level: Level) -> Verdict {
-        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut dropped = 0;
-        if now.number != second {
-            dropped = now.dropped;
-            *now = Second { number: second, written: u32::from(0 < dropped), dropped: 0 };
-        }
+    /// Whether a line may be written in this second, counted from 1970.
+    pub fn admits(&self, second: i64, level: Level) -> bool {
+        let mut now = self.now();
+        now.turn_to(second);
         let limit = if level <= Level::WARN { LINES_A_SECOND } else { LINES_A_SECOND - KEPT_FOR_TROUBLE };
-        if limit <= now.written {
-            now.dropped += 1;
-            return Verdict::Drop;
-        }
-        now.written += 1;
-        Verdict::Write { dropped }
+        let admitted = now.written < limit;
+        now.written += u32::from(admitted);
+        now.dropped += u64::from(!admitted);
+        admitted
+    }
+
+    /// A line that was admitted found no room on its way out.
+    pub fn lost(&self) {
+        self.now().dropped += 1;
+    }
+
+    /// How many lines were dropped in the seconds before this one and not told yet; they count as told now.
+    pub fn untold(&self, second: i64) -> u64 {
+        let mut now = self.now();
+        now.turn_to(second);
+        std::mem::take(&mut now.untold)
+    }
+
+    /// The same, with the second that runs: nothing may come after.
+    pub fn untold_at_the_end(&self) -> u64 {
+        let mut now = self.now();
+        std::mem::take(&mut now.untold) + std::mem::take(&mut now.dropped)
+    }
+
+    fn now(&self) -> MutexGuard<'_, Second> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

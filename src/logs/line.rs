@@ -10,36 +10,38 @@ use tracing::{
     field::{Field, Visit},
 };
 
-use super::Look;
+use super::{Look, REPLICA};
 
 /// The fields that are keys of their own, in this order; any other field becomes part of the message.
 const FIELDS: [&str; 9] =
     ["component", "job_name", "run_id", "attempt", "scheduled_for", "lag_ms", "duration_ms", "outcome", "items"];
 const COMPONENT: usize = 0;
+/// Longest message, in bytes: hosts cut lines at 16 KiB, and escapes may double what is written.
+const LONGEST_MESSAGE: usize = 7 * 1024;
 
 pub struct Line {
     at: DateTime<Utc>,
     level: Level,
     message: String,
     fields: [Option<Value>; FIELDS.len()],
-    replica: Option<String>,
+    replica: Option<&'static str>,
 }
 
 impl Line {
-    pub fn from_event(at: DateTime<Utc>, event: &Event<'_>, replica: Option<&str>) -> Self {
+    pub fn from_event(at: DateTime<Utc>, event: &Event<'_>) -> Self {
         let mut reader = Reader::default();
         event.record(&mut reader);
         let Reader { message, rest, mut fields } = reader;
+        let message = shortened(message + &rest);
         fields[COMPONENT].get_or_insert_with(|| component(event.metadata().target()).into());
-        let replica = replica.map(str::to_owned);
-        Self { at, level: *event.metadata().level(), message: message + &rest, fields, replica }
+        Self { at, level: *event.metadata().level(), message, fields, replica: replica() }
     }
 
     /// A line of the log about itself.
     pub fn about_logs(at: DateTime<Utc>, message: String) -> Self {
         let mut fields = [const { None }; FIELDS.len()];
         fields[COMPONENT] = Some("logs".into());
-        Self { at, level: Level::WARN, message, fields, replica: None }
+        Self { at, level: Level::WARN, message, fields, replica: replica() }
     }
 
     /// The line with its line feed.
@@ -81,11 +83,25 @@ impl Serialize for Line {
         for (name, value) in FIELDS.iter().zip(&self.fields).filter(|(_, value)| value.is_some()) {
             map.serialize_entry(name, value)?;
         }
-        if let Some(replica) = &self.replica {
+        if let Some(replica) = self.replica {
             map.serialize_entry("replica", replica)?;
         }
         map.end()
     }
+}
+
+fn replica() -> Option<&'static str> {
+    REPLICA.get().map(String::as_str)
+}
+
+/// A message that fits into a line, with what was cut named at its end.
+fn shortened(mut message: String) -> String {
+    let length = message.len();
+    if LONGEST_MESSAGE < length {
+        message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+        push(&mut message, format_args!("... ({length} bytes in all)"));
+    }
+    message
 }
 
 /// The room of the house a line comes from, or the crate; the planner goes by the name people look for.
@@ -112,10 +128,19 @@ fn hue(level: Level) -> &'static str {
     }
 }
 
-/// Text from outside must not move the terminal's cursor nor begin a line of its own.
+/// Text from outside must not move the terminal's cursor, begin a line of its own, or run backwards.
 fn printable(text: &str) -> String {
-    let spell = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(spell).collect()
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                printable.extend(c.escape_unicode())
+            }
+            _ if c.is_control() => printable.extend(c.escape_default()),
+            _ => printable.push(c),
+        }
+    }
+    printable
 }
 
 fn push(text: &mut String, piece: fmt::Arguments<'_>) {

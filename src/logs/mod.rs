@@ -2,10 +2,15 @@
 
 mod limiter;
 mod line;
+mod pen;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, io, sync::OnceLock};
+use std::{
+    fmt,
+    panic::{self, PanicHookInfo},
+    sync::{Arc, OnceLock},
+};
 
 use tracing::{Event, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
@@ -17,8 +22,11 @@ use tracing_subscriber::{
 };
 
 use crate::clock::Clock;
-use limiter::{Limiter, Verdict};
+use limiter::Limiter;
 use line::Line;
+use pen::Pen;
+
+pub use pen::finish;
 
 /// The replica named in each line; set once it is known.
 static REPLICA: OnceLock<String> = OnceLock::new();
@@ -37,12 +45,22 @@ pub enum Look {
 /// `CRITICAL` of other worlds included), or directives such as `warn,emponto::engine=debug`.
 /// The error says what is wrong with it.
 pub fn start(level: &str, look: Look, clock: Clock) -> Result<(), String> {
-    let format = Lines { clock, look, limiter: Limiter::default() };
-    let layer = tracing_subscriber::fmt::layer().event_format(format).with_writer(io::stderr);
-    let started = tracing_subscriber::registry().with(filter(level)?).with(layer).try_init();
+    let filter = filter(level)?;
+    let limiter = Arc::new(Limiter::default());
+    let pen = Pen::start(Arc::clone(&limiter), look, clock.clone())
+        .map_err(|error| format!("logging cannot start: {error}"))?;
+    let format = Lines { clock, look, limiter };
+    let layer = tracing_subscriber::fmt::layer().event_format(format).with_writer(move || pen.clone());
+    let started = tracing_subscriber::registry().with(filter).with(layer).try_init();
     started.map_err(|error| format!("logging cannot start: {error}"))?;
-    std::panic::set_hook(Box::new(|panic| tracing::error!(component = "panic", "{panic}")));
+    panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// With its place. It may be the last thing that this process says.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    tracing::error!(component = "panic", "{panic}");
+    finish();
 }
 
 /// Names the replica in every line from now on. Only the first name counts.
@@ -71,7 +89,7 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
 struct Lines {
     clock: Clock,
     look: Look,
-    limiter: Limiter,
+    limiter: Arc<Limiter>,
 }
 
 impl<S, N> FormatEvent<S, N> for Lines
@@ -82,15 +100,10 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let now = self.clock.now();
         let level = *event.metadata().level();
-        match self.limiter.admit(now.timestamp(), level) {
-            Verdict::Drop => return Ok(()),
-            Verdict::Write { dropped: 0 } => {}
-            Verdict::Write { dropped } => {
-                let message = format!("dropped {dropped} log lines: more than {} in a second", limiter::LINES_A_SECOND);
-                writer.write_str(&Line::about_logs(now, message).render(self.look))?;
-            }
+        if !self.limiter.admits(now.timestamp(), level) {
+            return Ok(());
         }
-        writer.write_str(&Line::from_event(now, event, REPLICA.get().map(String::as_str)).render(self.look))
+        writer.write_str(&Line::from_event(now, event).render(self.look))
     }
 }
 
@@ -100,7 +113,7 @@ fn lines_into<W>(level: &str, look: Look, clock: Clock, place: W) -> impl Subscr
 where
     W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
 {
-    let format = Lines { clock, look, limiter: Limiter::default() };
+    let format = Lines { clock, look, limiter: Arc::default() };
     let layer = tracing_subscriber::fmt::layer().event_format(format).with_writer(place);
     tracing_subscriber::registry().with(filter(level).unwrap()).with(layer)
 }

@@ -1,17 +1,13 @@
 //! Lines as they are written.
 
 use std::{
-    io,
+    io, panic,
     sync::{Arc, Mutex},
 };
 
 use tracing::{Level, debug, error, info, subscriber::with_default, warn};
 
-use super::{
-    Look, filter,
-    limiter::{Limiter, Verdict},
-    lines_into,
-};
+use super::{Look, filter, limiter::Limiter, lines_into, log_panic};
 use crate::clock::Clock;
 
 #[derive(Clone, Default)]
@@ -85,9 +81,43 @@ fn levels_of_other_worlds_are_understood_and_nonsense_is_refused() {
 #[test]
 fn a_flood_is_cut_and_the_next_second_says_by_how_much() {
     let limiter = Limiter::default();
-    let written = |second, level| (0..600).filter(|_| limiter.admit(second, level) != Verdict::Drop).count();
+    let written = |second, level| (0..600).filter(|_| limiter.admits(second, level)).count();
 
-    assert_eq!([written(1, Level::INFO), written(1, Level::ERROR)], [400, 99]);
-    assert_eq!(limiter.admit(2, Level::INFO), Verdict::Write { dropped: 200 + 501 });
-    assert_eq!(limiter.admit(2, Level::INFO), Verdict::Write { dropped: 0 });
+    assert_eq!([written(1, Level::INFO), written(1, Level::ERROR)], [399, 99]);
+    assert_eq!(limiter.untold(1), 0, "the second is not over");
+    assert_eq!(limiter.untold(2), 201 + 501, "said without another line");
+    assert_eq!(limiter.untold(2), 0, "said once");
+    assert!(limiter.admits(2, Level::INFO));
+}
+
+#[test]
+fn what_was_dropped_in_the_last_second_is_said_at_the_end() {
+    let limiter = Limiter::default();
+    let admitted = (0..500).filter(|_| limiter.admits(1, Level::ERROR)).count();
+    limiter.lost();
+
+    assert_eq!(admitted, 498);
+
+    assert_eq!([limiter.untold_at_the_end(), limiter.untold_at_the_end()], [3, 0]);
+}
+
+#[test]
+fn a_message_that_no_host_would_take_whole_is_cut_and_says_so() {
+    let text = written("info", Look::Json, || info!(target: "emponto::store", "{}", "é".repeat(5_000)));
+
+    assert!(text.len() < 8_000 && text.contains("é... (10000 bytes in all)"), "{}", text.len());
+}
+
+#[test]
+fn a_panic_is_an_error_with_its_place() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(log_panic));
+
+    let text = written("error", Look::Json, || {
+        panic::catch_unwind(|| panic!("no {}", "way")).unwrap_err();
+    });
+    panic::set_hook(before);
+
+    assert!(text.contains("\"level\":\"ERROR\"") && text.contains("\"component\":\"panic\""), "{text}");
+    assert!(text.contains("src/logs/tests.rs:") && text.contains("no way"), "{text}");
 }

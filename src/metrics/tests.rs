@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Metrics;
 use crate::domain::{
     health::tests::{at, fine, job, snapshot},
-    job::{Job, JobName},
+    job::{ExpectItems, Job, JobName},
     run::{Outcome, Reason, Run, RunId, State, Trigger},
     settle::{Next, Settlement},
 };
@@ -150,7 +150,9 @@ fn failures_leave_the_gauge_after_five_minutes() {
 fn a_job_has_at_most_sixty_series_whatever_happens_to_it() {
     let now = at("2026-11-18T13:30:10Z");
     let queue = Job { schedule: None, ..job("mensagens", "every 30s") };
-    let jobs = vec![Arc::new(job("fila_worker", "every 30s")), Arc::new(queue)];
+    let mut expecting = job("fila_worker", "every 30s");
+    expecting.policy.expect_items = ExpectItems::Some;
+    let jobs = vec![Arc::new(expecting), Arc::new(queue)];
     let metrics = Metrics::new(&jobs, "0.1.0", "");
     let mut look = snapshot(now);
     look.jobs = jobs.iter().map(|job| (job.name.clone(), fine(now))).collect();

@@ -68,7 +68,7 @@ impl Notice {
         if !self.has_token && listen.is_some_and(|address| !address.ip().is_loopback()) {
             warn!(
                 component = "banner",
-                "no token is configured: all but health answers 401 until WORKERS_READ_TOKEN is set"
+                "no token is configured: all but health answers 401 until WORKERS_TOKEN or WORKERS_READ_TOKEN is set"
             );
         }
         for warning in self.warnings.iter().cloned().chain(short_grace(&jobs, self.grace)) {

@@ -236,7 +236,15 @@ impl House {
             warn!(component = "scheduler", "could not say goodbye to the database: {error}");
         }
         self.end.cancel();
+        engine.news.sum_up();
         info!(component = "scheduler", left_running = engine.running.by_job().len(), "stopped");
+    }
+
+    /// A second signal: what runs is left to the next process.
+    pub fn leave_at_once(&self) {
+        self.engine.news.sum_up();
+        let left_running = self.engine.running.by_job().len();
+        warn!(component = "scheduler", left_running, "stopping at once: told to a second time");
     }
 
     /// Waits until no attempt is running or unsettled and none can start any more, at most this long.

@@ -143,7 +143,10 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
     let house = House::new(engine, observer, finished);
     let goodbye = tokio::select! {
         goodbye = house.live(&options, &signals, reloading) => goodbye,
-        () = signals.second.cancelled() => Ok(Goodbye::Forced),
+        () = signals.second.cancelled() => {
+            house.leave_at_once();
+            Ok(Goodbye::Forced)
+        }
     };
     web.close().await;
     // What was not waited for must not go on without its daemon.

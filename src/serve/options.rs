@@ -32,6 +32,7 @@ impl Options {
                 queue_slots: config.concurrency,
                 command_slots: 2 * thread::available_parallelism().map_or(1, NonZero::get),
                 shutdown_grace: config.shutdown_grace,
+                log_success: config.log_success.parse().expect("the setting takes these words only"),
                 host: fs::read_to_string(HOST_FILE).map(|name| name.trim().to_owned()).unwrap_or_default(),
                 version: env!("CARGO_PKG_VERSION").into(),
             },

@@ -216,7 +216,7 @@ async fn the_last_line_is_judged_like_an_answer_when_it_is_an_object() {
 
             let ended = ended.map(|report| (report.items, report.items_failed));
             let ended = ended.as_ref().map_err(|failure| (failure.kind, failure.message.as_str()));
-            assert_eq!(ended.map(|counts| *counts), ending, "{written}");
+            assert_eq!(ended.copied(), ending, "{written}");
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod database;
 pub mod ledger;
 pub mod postgres;
+pub mod raw;
 pub mod world;
 pub mod target;
 

@@ -209,6 +209,7 @@ impl House {
             queue_slots: 4,
             command_slots: 4,
             shutdown_grace: std::time::Duration::from_secs(8),
+            log_success: emponto::engine::news::LogSuccess::All,
             host: "world".into(),
             version: "0.0.0".into(),
         };

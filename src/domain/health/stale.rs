@@ -36,8 +36,10 @@ pub fn patience(job: &Job, stats: &JobStats, now: DateTime<Utc>) -> Option<Patie
     let allowed =
         TimeDelta::from_std(job.policy.timeout).ok()? + STALE_SLACK + schedule.start_delay(&job.name, expected);
     let until = expected.checked_add_signed(allowed)?;
-    // Work that goes on elsewhere is not silence. Its handler ends it; a snooze may last as long at most.
-    let polled = stats.polling_since.map(|started| started + job.policy.catch_up_within);
+    // Work that was begun in time and goes on elsewhere is not silence. Its handler ends it; a snooze may last as long
+    // at most.
+    let polled = stats.polling_since.filter(|started| *started <= until);
+    let polled = polled.map(|started| started + job.policy.catch_up_within);
     Some(Patience { since, until: polled.map_or(until, |polled| polled.max(until)) })
 }
 

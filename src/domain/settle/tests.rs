@@ -253,3 +253,20 @@ fn at_most_once_may_go_on_from_where_the_work_was_accepted() {
         assert!(matches!(safe.next, Next::Again { .. }), "{safe:?}");
     }
 }
+
+#[test]
+fn last_words_explain_an_end_and_do_not_decide_it() {
+    let report = Report { result: Some(json!({ "stderr": "waiting for a lock" })), ..Report::default() };
+    let words = Failure::permanent("python was told to stop").with_report(report);
+    for (ended, shown, error) in [
+        (Ended::TimedOut, "timeout exhausted", "no end within 300 s; python was told to stop"),
+        (Ended::Interrupted, "again 0s interrupted, attempt kept", "python was told to stop"),
+        (Ended::Cancelled(Reason::Operator), "cancelled operator", "python was told to stop"),
+    ] {
+        let settlement = settle(&run(3, 0), &policy(Delivery::AtLeastOnce), ended, now()).with_last_words(&words);
+
+        assert_eq!(show(&settlement), shown);
+        assert_eq!(settlement.error.as_deref(), Some(error));
+        assert_eq!(settlement.result, Some(json!({ "stderr": "waiting for a lock" })));
+    }
+}

@@ -22,6 +22,7 @@ const MOST_ENVIRONMENT_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Kills every process that carries the id of this run, wherever it went, and returns how many there were. Blocks for
 /// some milliseconds, and at most for `MOST_PASSES` pauses beside the reading itself.
+#[expect(clippy::disallowed_methods, reason = "its callers have a thread of their own, or end the process")]
 pub(super) fn kill_carriers(run: &str) -> usize {
     let mark = format!("{RUN_ID}={run}");
     let mut killed = BTreeSet::new();

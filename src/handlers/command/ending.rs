@@ -70,7 +70,7 @@ pub(super) fn ending(settings: &Settings, ended: &Ended) -> Result<Report, Failu
 fn with_words(failure: Failure, ended: &Ended) -> Failure {
     match said(ended) {
         said if said.is_empty() => failure,
-        said => Failure { message: format!("{}: {said}", failure.message), ..failure },
+        said => Failure { message: format!("{}: {}", failure.message, plain(&said)), ..failure },
     }
 }
 
@@ -153,6 +153,12 @@ fn both_fitted(stdout: &str, stderr: &str, room: usize) -> (String, String) {
     let stdout = fitted(stdout, out.min(for_stdout));
     let left = room.saturating_sub(written_bytes(&stdout));
     (stdout, fitted(stderr, left))
+}
+
+/// Without what would move the cursor of a terminal, or change its colours.
+fn plain(said: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
+    said.chars().map(shown).collect()
 }
 
 /// The last lines of stderr, or of stdout when there are none: where programs say why.

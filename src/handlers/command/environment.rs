@@ -100,14 +100,20 @@ fn is_name(name: &str) -> bool {
 
 /// Arguments that hold a secret of the process: everybody on the host can read them in the list of processes.
 pub(super) fn secret_arguments(argv: &[String], all: &BTreeMap<String, String>) -> Vec<String> {
+    // A plain word is a setting with an unlucky name, such as `TOKENIZER=default`, and may stand in an argument by itself.
+    let is_word = |text: &str| text.chars().all(|c| c.is_ascii_lowercase());
     let named =
         all.iter().flat_map(|(name, value)| secrets_of(name, value).into_iter().map(move |secret| (name, secret)));
-    let secrets: Vec<_> = named.collect();
+    let secrets: Vec<_> = named.filter(|(_, secret)| !is_word(secret)).collect();
     let told = |(index, argument): (usize, &String)| {
         let (name, _) = secrets.iter().find(|(_, secret)| argument.contains(secret.as_str()))?;
+        let help = match name.starts_with(OURS) {
+            true => "a program must not get it at all".to_owned(),
+            false => format!("write env = [\"{name}\"], and let the program read it there"),
+        };
         Some(format!(
             "argv[{index}] holds the secret of {name}, and everybody on the host can read the arguments of a process\n\
-             help: write env = [\"{name}\"], and let the program read it there"
+             help: {help}"
         ))
     };
     argv.iter().enumerate().filter_map(told).collect()
@@ -128,6 +134,7 @@ mod tests {
             ("LOG_LEVEL", "information"),
             ("PIN_TOKEN", "1"),
             ("OTHER_SECRET", "not passed on"),
+            ("TOKENIZER", "default"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()
@@ -161,7 +168,7 @@ mod tests {
 
     #[test]
     fn an_argument_that_holds_a_secret_is_told_without_quoting_it() {
-        let argv = names(&["psql", "--url=postgres://ana:p%40ssw0rd@db/app", "-v", "level=information"]);
+        let argv = names(&["psql", "--url=postgres://ana:p%40ssw0rd@db/app", "-v", "level=information", "default"]);
 
         let told = secret_arguments(&argv, &process());
 

@@ -32,6 +32,12 @@ const OUR_HEADERS: [&str; 12] = [
     "transfer-encoding",
 ];
 
+/// Headers and parameters with such a word in their name carry what nobody may read.
+const SECRET_WORDS: [&str; 9] =
+    ["auth", "cookie", "key", "token", "secret", "password", "session", "credential", "signature"];
+/// A shorter value is too likely a word of the answer itself.
+const SHORTEST_SECRET: usize = 8;
+
 /// A request that is ready to be sent, and its limits.
 pub(super) struct Call {
     pub method: Method,
@@ -104,6 +110,26 @@ impl Call {
         let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
         format!("{} {}://{host}{port}{}", self.method, self.url.scheme(), self.url.path())
     }
+}
+
+impl Call {
+    /// What it sends of the team's secrets, the longest first: an answer may quote its request, and is kept and logged.
+    pub fn secrets(&self) -> Vec<String> {
+        let of_team = self.headers.iter().filter(|(name, value)| value.is_sensitive() && sounds_secret(name.as_str()));
+        let headers: Vec<&str> = of_team.filter_map(|(_, value)| value.to_str().ok()).collect();
+        // `Bearer` is no secret, and the token after it may be quoted alone.
+        let tokens = headers.iter().filter_map(|value| Some(value.rsplit_once(' ')?.1));
+        let query = self.url.query_pairs().filter(|(name, _)| sounds_secret(name)).map(|(_, value)| value.into_owned());
+        let mut secrets: Vec<String> = headers.iter().copied().chain(tokens).map(str::to_owned).chain(query).collect();
+        secrets.retain(|secret| SHORTEST_SECRET <= secret.len());
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets
+    }
+}
+
+fn sounds_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
 /// Where a call goes.

@@ -84,3 +84,19 @@ fn build(connect_timeout: Duration, names: Filtered) -> Result<Client, reqwest::
         .user_agent(concat!("emponto/", env!("CARGO_PKG_VERSION")))
         .build()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ever_new_time_outs_do_not_pile_up_clients() {
+        let clients = HttpClients::default();
+
+        for seconds in 1..=20 {
+            clients.client(Duration::from_secs(seconds), Network::Any).expect("the system has certificates");
+        }
+
+        assert!(clients.clients.lock().expect("nobody panicked").len() <= MAX_CLIENTS);
+    }
+}

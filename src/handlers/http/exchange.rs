@@ -19,6 +19,9 @@ pub(super) const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 /// Most of the name of a coding that goes into a message, in characters.
 const MAX_CODING_CHARS: usize = 40;
 
+/// Stands where a secret stood.
+const MASK: &str = "***";
+
 /// What came back.
 pub(super) struct Answer {
     pub status: u16,
@@ -73,7 +76,7 @@ pub(super) async fn exchange(client: &Client, call: &Call, now: DateTime<Utc>) -
     let retry_after = header(&response, RETRY_AFTER).and_then(|text| retry_after::parse(text, now));
     let location = response.headers().get(LOCATION).cloned();
     let status = response.status().as_u16();
-    let content = read(response).await.map_err(|error| {
+    let content = read(response, &call.secrets()).await.map_err(|error| {
         let message = format!("{} answered {status} and broke off: {}", call.shown(), reach::cause(&error));
         Failure::retry(message).with_code(status)
     })?;
@@ -84,7 +87,8 @@ fn header(response: &Response, name: HeaderName) -> Option<&str> {
     response.headers().get(name)?.to_str().ok()
 }
 
-async fn read(mut response: Response) -> Result<Content, reqwest::Error> {
+/// What the team sends in confidence is taken out before anybody reads it.
+async fn read(mut response: Response, secrets: &[String]) -> Result<Content, reqwest::Error> {
     let says_json = header(&response, CONTENT_TYPE).is_some_and(|kind| kind.contains("json"));
     let coding = coding(&response);
     let mut body = Vec::new();
@@ -94,13 +98,23 @@ async fn read(mut response: Response) -> Result<Content, reqwest::Error> {
             let is_json = says_json || begins_as_object(&body);
             // More than is kept is not needed; the rest of the answer is not read, and its connection closed.
             return Ok(coding.map_or_else(
-                || Content::Cut { beginning: clean::bytes(&body, MAX_RESULT_BYTES), is_json },
+                || Content::Cut { beginning: clean::bytes(&without(body.clone(), secrets), MAX_RESULT_BYTES), is_json },
                 Content::Encoded,
             ));
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(content(&body, says_json, coding))
+    Ok(content(&without(body, secrets), says_json, coding))
+}
+
+fn without(body: Vec<u8>, secrets: &[String]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(&body);
+    if !secrets.iter().any(|secret| text.contains(secret.as_str())) {
+        drop(text);
+        return body;
+    }
+    let masked = secrets.iter().fold(text.into_owned(), |text, secret| text.replace(secret.as_str(), MASK));
+    masked.into_bytes()
 }
 
 fn content(body: &[u8], says_json: bool, coding: Option<String>) -> Content {

@@ -4,10 +4,11 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
 use tokio::{
+    runtime::Handle,
     sync::{Semaphore, SemaphorePermit},
     time,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::waiting::Waiting;
 use crate::{
@@ -26,6 +27,8 @@ const DATABASE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Shared by all requests of one listener.
 pub struct Desk {
+    /// Where the connections of the database live: none may be born on the thread of the clients.
+    pub database: Handle,
     bodies: Semaphore,
     turns: Semaphore,
     pub waiting: Arc<Waiting>,
@@ -34,8 +37,9 @@ pub struct Desk {
 }
 
 impl Desk {
-    pub fn new(shutdown: CancellationToken) -> Self {
+    pub fn new(database: Handle, shutdown: CancellationToken) -> Self {
         Self {
+            database,
             bodies: Semaphore::new(BODIES),
             turns: Semaphore::new(TURNS),
             waiting: Arc::new(Waiting::default()),
@@ -48,25 +52,30 @@ impl Desk {
         self.bodies.try_acquire().map_err(|_| Problem::busy("too many requests with a body at once"))
     }
 
-    /// The store, when the database is there.
-    pub fn store<'a>(&self, state: &'a HttpState) -> Result<&'a Store, Problem> {
-        let away = || Problem::busy("the database is away: nothing was done");
-        let store = state.store.get().ok_or_else(away)?;
-        // The look is a second old at most: it spares the client the time-out, and the database a crowd on its return.
-        if state.snapshot.load().database.up { Ok(store) } else { Err(away()) }
-    }
-
-    /// Asks the store when it is this request's turn.
-    pub async fn ask<T>(&self, verb: impl Future<Output = Result<T, StoreError>>) -> Result<T, Problem> {
+    /// Asks the store when it is this request's turn. A client that goes away takes its question back, if it still can.
+    pub async fn ask<T, F>(&self, verb: F) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
         let turn = time::timeout(TURN_TIMEOUT, self.turns.acquire()).await;
         let Ok(Ok(_turn)) = turn else {
             return Err(Problem::busy("the database has too much to do: nothing was done"));
         };
-        match time::timeout(DATABASE_TIMEOUT, verb).await {
-            Ok(answer) => answer.map_err(|error| refusal(&error)),
-            Err(_) => Err(in_doubt()),
+        let asked = AbortOnDropHandle::new(self.database.spawn(verb));
+        match time::timeout(DATABASE_TIMEOUT, asked).await {
+            Ok(Ok(answer)) => answer.map_err(|error| refusal(&error)),
+            Ok(Err(_)) | Err(_) => Err(in_doubt()),
         }
     }
+}
+
+/// The store, when the database is there.
+pub fn store(state: &HttpState) -> Result<Store, Problem> {
+    let away = || Problem::busy("the database is away: nothing was done");
+    let store = state.store.get().cloned().ok_or_else(away)?;
+    // The look is a second old at most: it spares the client the time-out, and the database a crowd on its return.
+    if state.snapshot.load().database.up { Ok(store) } else { Err(away()) }
 }
 
 /// What the store's refusal means to a client. The words of the database may hold data of others: they stay here.

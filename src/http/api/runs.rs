@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use tokio::time;
 use uuid::Uuid;
 
-use super::{ask, body};
+use super::{ask, body, desk::store};
 use crate::{
     domain::{
         duration,
@@ -60,8 +60,8 @@ pub async fn show(State(app): State<App>, id: PathText, RawQuery(query): RawQuer
     if wait.is_zero() || seen.state == RunState::Finished {
         return Ok(whole(StatusCode::OK, &seen));
     }
-    let store = app.desk.store(&app.http)?;
-    let bell = app.desk.waiting.join(store, id);
+    let store = store(&app.http)?;
+    let bell = app.desk.waiting.join(&app.desk.database, store, id);
     let bell = bell.ok_or_else(|| Problem::busy("too many clients wait for runs: ask without wait"))?;
     tokio::select! {
         _ = time::timeout(wait, bell) => {}
@@ -75,9 +75,9 @@ pub async fn show(State(app): State<App>, id: PathText, RawQuery(query): RawQuer
 pub async fn cancel(State(app): State<App>, id: PathText, request: Request) -> Answer {
     let id = run_id(id)?;
     no_members(&app, request).await?;
-    let store = app.desk.store(&app.http)?;
+    let store = store(&app.http)?;
     let now = app.http.clock.now();
-    let state = app.desk.ask(store.request_cancel(id, now)).await?;
+    let state = app.desk.ask(async move { store.request_cancel(id, now).await }).await?;
     let code = if state == RunState::Running { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok(shown(&app, code, id).await)
 }
@@ -145,16 +145,16 @@ async fn no_members(app: &App, request: Request) -> Result<(), Problem> {
 
 /// Acknowledged after commit; whether the run is new.
 async fn write(app: &App, new: NewRun, now: DateTime<Utc>) -> Result<(RunId, bool), Problem> {
-    let store = app.desk.store(&app.http)?;
-    let enqueued = app.desk.ask(store.enqueue_many(std::slice::from_ref(&new), now)).await?;
+    let store = store(&app.http)?;
+    let enqueued = app.desk.ask(async move { store.enqueue_many(&[new], now).await }).await?;
     app.http.bell.notify_one();
     let enqueued = enqueued.first().expect("one request has one answer");
     Ok((enqueued.run, enqueued.fresh))
 }
 
 async fn read(app: &App, id: RunId) -> Result<Option<Run>, Problem> {
-    let store = app.desk.store(&app.http)?;
-    app.desk.ask(store.run(id)).await
+    let store = store(&app.http)?;
+    app.desk.ask(async move { store.run(id).await }).await
 }
 
 /// The run after a verb, with where and when to look at it again.

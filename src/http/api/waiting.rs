@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::oneshot, time};
+use tokio::{runtime::Handle, sync::oneshot, time};
 use uuid::Uuid;
 
 use crate::{domain::run::RunId, store::Store};
@@ -37,7 +37,7 @@ struct Asked {
 
 impl Waiting {
     /// A bell that rings soon after the run has ended, or is gone. `None` = too many wait already.
-    pub fn join(self: &Arc<Self>, store: &Store, run: RunId) -> Option<oneshot::Receiver<()>> {
+    pub fn join(self: &Arc<Self>, database: &Handle, store: Store, run: RunId) -> Option<oneshot::Receiver<()>> {
         let mut book = self.book();
         book.asked.retain(|asked| !asked.tell.is_closed());
         if MAX_WAITING <= book.asked.len() {
@@ -47,7 +47,7 @@ impl Waiting {
         book.asked.push(Asked { run, tell });
         if !book.is_watched {
             book.is_watched = true;
-            tokio::spawn(Arc::clone(self).watch(store.clone()));
+            database.spawn(Arc::clone(self).watch(store));
         }
         Some(bell)
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     domain::{
         clean,
-        run::{Lease, MAX_ERROR_CHARS, Outcome, Reason, RunId, State},
+        run::{Lease, MAX_ERROR_CHARS, RunId, State},
         settle::{Next, Settlement},
     },
     store::{
@@ -150,19 +150,12 @@ impl Store {
 
     /// Settles a run whose result the database would not take.
     pub(super) async fn settle_refused(&self, lease: &Lease, refusal: String, now: DateTime<Utc>) -> Result<Settled> {
-        let items: Arc<[Item]> = Arc::new([Item::new(lease, &not_storable(&refusal))]);
+        let items: Arc<[Item]> = Arc::new([Item::new(lease, &Settlement::not_storable(&refusal))]);
         let settled = self.write(QUICK, move |session| Box::pin(apply(session, Arc::clone(&items), now))).await?;
         match settled.into_iter().next().expect("one item has one answer") {
             Settled::Applied => Ok(Settled::NotStorable(refusal)),
             settled => Ok(settled),
         }
-    }
-}
-
-fn not_storable(refusal: &str) -> Settlement {
-    Settlement {
-        error: Some(clean::text(&format!("result not storable: {refusal}"), MAX_ERROR_CHARS)),
-        ..Settlement::finish(Outcome::Error, Some(Reason::NotStorable))
     }
 }
 

@@ -3,6 +3,8 @@
 mod daemon;
 mod job;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

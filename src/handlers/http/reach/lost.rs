@@ -68,9 +68,12 @@ fn innermost(error: &reqwest::Error) -> String {
 
 /// What TLS did not like; `None` = it was not TLS.
 fn tls_words(error: &reqwest::Error) -> Option<String> {
-    // An I/O error passes over what it wraps when it is asked for its source.
-    let wrapping = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
-    let tls = wrapping.filter_map(io::Error::get_ref).find_map(|inner| inner.downcast_ref::<rustls::Error>())?;
+    // An I/O error passes over what it wraps when it is asked for its source, and may wrap another one.
+    let outer = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
+    let mut wrapped = outer.flat_map(|outer| {
+        iter::successors(outer.get_ref(), |inner| inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref))
+    });
+    let tls = wrapped.find_map(|inner| inner.downcast_ref::<rustls::Error>())?;
     Some(match tls {
         rustls::Error::InvalidCertificate(certificate) => certificate_words(certificate),
         rustls::Error::InvalidMessage(_) => format!("the other side does not speak TLS: {tls}"),

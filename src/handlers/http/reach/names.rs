@@ -81,3 +81,35 @@ fn within_reach(host: &str, found: Addrs, network: Network) -> Result<Vec<Socket
         _ => Ok(allowed),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn many(count: usize) -> Addrs {
+        Box::new((0..count).map(|_| SocketAddr::from(([127, 0, 0, 1], 0))))
+    }
+
+    #[tokio::test]
+    async fn a_look_up_waits_for_its_turn_and_gives_it_back() {
+        let names = SystemNames { turns: Arc::new(Semaphore::new(0)) };
+        let name = || "localhost".parse::<Name>().expect("a name");
+
+        let early = tokio::time::timeout(Duration::from_millis(50), names.resolve(name())).await;
+        names.turns.add_permits(1);
+        let found = names.resolve(name()).await.expect("every machine knows itself");
+
+        assert!(early.is_err());
+        assert!(found.into_iter().all(|address| address.ip().is_loopback()));
+        assert_eq!(names.turns.available_permits(), 1);
+    }
+
+    #[test]
+    fn only_so_many_addresses_are_tried() {
+        let tried = |count| within_reach("a", many(count), Network::Any).expect("loopback is within reach").len();
+
+        assert_eq!((tried(1), tried(MAX_ADDRESSES), tried(10_000)), (1, MAX_ADDRESSES, MAX_ADDRESSES));
+    }
+}

@@ -1,0 +1,231 @@
+//! Health as others see it: the rules against the exported metrics and the documentation, the shape of the answers, and a
+//! real daemon that fails.
+
+mod support;
+
+use std::{collections::BTreeSet, fs, sync::Arc};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use emponto::{
+    domain::{
+        health::{
+            AlertName, Database, Day, JobStats, JobStatus, JobsHealth, PlannerState, RULES, Snapshot, Status, Why,
+            assess,
+        },
+        job::Job,
+        run::{Outcome, ReplicaId},
+    },
+    metrics::Metrics,
+};
+use serde_json::{Value, json};
+use support::{
+    daemon::{Setup, http},
+    world::read_table,
+};
+use uuid::Uuid;
+
+const OPERATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
+const TABLE: &str = r#"
+[jobs.fila_worker]
+every = "30s"
+critical = true
+expect_items = "some"
+run.http = { post = "http://app/fila" }
+[jobs.mensagens]
+run.http = { post = "http://app/mensagens" }
+"#;
+
+fn now() -> DateTime<Utc> {
+    "2026-11-18T13:30:10Z".parse().unwrap()
+}
+
+fn jobs() -> Vec<Arc<Job>> {
+    read_table(TABLE).jobs.values().map(|entry| Arc::clone(&entry.job)).collect()
+}
+
+/// A daemon that runs well, and knows nothing of `mensagens`.
+fn snapshot() -> Snapshot {
+    let ago = |seconds| now() - TimeDelta::seconds(seconds);
+    let mut look = Snapshot::starting(ReplicaId(Uuid::nil()), "0.1.0", ago(3_600));
+    look.planner.last_turn = Some(now());
+    look.database = Database { up: true, since: ago(3_600), migrated: true, clock_skew_ms: None };
+    (look.sampled_at, look.counted_at, look.replicas) = (Some(ago(3)), Some(ago(20)), 1);
+    let day = Day { runs: 2_880, successes: 2_878, errors: 1, timeouts: 1, items: 9_000, ..Day::default() };
+    let stats = JobStats {
+        planned_until: Some(ago(10)),
+        last_run: Some(ago(10)),
+        last_outcome: Some(Outcome::Success),
+        last_success: Some(ago(9)),
+        last_failure: Some(ago(7_000)),
+        last_error: Some("http://app/fila answered 500".into()),
+        last_duration_ms: Some(12),
+        day: Day { avg_duration_ms: Some(11), ..day },
+        ..JobStats::new(ago(1_000_000))
+    };
+    look.jobs.insert(jobs()[0].name.clone(), stats);
+    look
+}
+
+/// Every word of an expression that has an underscore and is neither a label nor in a matcher.
+fn metrics_named(expression: &str) -> BTreeSet<&str> {
+    let mut names = BTreeSet::new();
+    let mut rest = expression;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_alphabetic() || c == '{') {
+        rest = &rest[start..];
+        if let Some(matcher) = rest.strip_prefix('{') {
+            rest = matcher.split_once('}').expect("a matcher is closed").1;
+            continue;
+        }
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        if word.contains('_') && word != "job_name" {
+            names.insert(word);
+        }
+        rest = after;
+    }
+    names
+}
+
+#[test]
+fn every_metric_that_a_rule_names_is_exported() {
+    let jobs = jobs();
+    let text = Metrics::new(&jobs, "0.1.0", "").render(&jobs, &snapshot(), now());
+    let exported: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+
+    for rule in RULES {
+        let expression = rule.expression();
+        let named = metrics_named(&expression);
+        assert!(!named.is_empty(), "{}: {expression}", rule.name);
+        for metric in named {
+            assert!(exported.contains(metric), "{} names {metric}, which is not exported: {expression}", rule.name);
+        }
+    }
+}
+
+#[test]
+fn the_words_of_health_and_its_rules_stand_in_the_documentation() {
+    let text = fs::read_to_string(OPERATIONS).unwrap();
+    let mut wanted = text.clone();
+    for rule in RULES {
+        assert!(text.contains(&format!("\n### {}\n", rule.name)), "docs/operations.md has no heading {}", rule.name);
+        let begin = format!("<!-- generated: rule {} -->\n", rule.name);
+        let (before, after) = wanted.split_once(&begin).unwrap_or_else(|| panic!("no {begin:?}"));
+        let (_, after) = after.split_once("<!-- end -->").expect("what is generated has an end");
+        let meaning = rule.meaning;
+        let facts = format!("{meaning}\n\n{}\n\n```promql\n{}\n```\n", rule.facts(), rule.expression());
+        let facts = facts[..1].to_uppercase() + &facts[1..].replacen("\n\n", ".\n\n", 1);
+        wanted = format!("{before}{begin}{facts}<!-- end -->{after}");
+    }
+    if std::env::var_os("WRITE_EXPECTED").is_some() {
+        fs::write(OPERATIONS, &wanted).unwrap();
+    }
+    assert_eq!(fs::read_to_string(OPERATIONS).unwrap(), wanted, "WRITE_EXPECTED=1 writes it");
+
+    let words = [
+        Status::ALL.iter().map(|word| word.word()).collect::<Vec<_>>(),
+        PlannerState::ALL.iter().map(|word| word.word()).collect(),
+        JobStatus::ALL.iter().map(|word| word.word()).collect(),
+        Why::ALL.iter().map(|word| word.word()).collect(),
+    ];
+    for word in words.concat() {
+        assert!(wanted.contains(&format!("`{word}`")), "docs/operations.md does not say what `{word}` is");
+    }
+    assert_eq!(RULES.len(), AlertName::ALL.len());
+}
+
+#[test]
+fn the_jobs_answer_has_the_documented_shape_and_every_job_of_the_table() {
+    let (jobs, look) = (jobs(), snapshot());
+    let health = assess(&jobs, &look, now());
+
+    let answer = JobsHealth::new(&jobs, &look, &health);
+
+    let expected = json!({
+        "status": "healthy",
+        "jobs": {
+            "fila_worker": {
+                "last_run": "2026-11-18T13:30:00.000Z", "last_status": "success", "runs_24h": 2880,
+                "success_24h": 2878, "errors_24h": 1, "timeouts_24h": 1, "avg_duration_ms": 11,
+                "total_items_processed": 9000, "last_error": "http://app/fila answered 500",
+                // From the success at 13:30:01 to the firing at 13:30:30, its time-out and a minute.
+                "sla_seconds": 29 + 300 + 60, "is_stale": false, "seconds_since_last_run": 10,
+            },
+            "mensagens": {
+                "last_run": null, "last_status": null, "runs_24h": 0, "success_24h": 0, "errors_24h": 0,
+                "timeouts_24h": 0, "avg_duration_ms": null, "total_items_processed": 0, "last_error": null,
+                "sla_seconds": null, "is_stale": false, "seconds_since_last_run": null,
+            },
+        },
+        "alerts": {
+            "jobs_with_errors": ["fila_worker"], "jobs_with_timeouts": ["fila_worker"], "stale_jobs": [],
+            "critical_stale": [], "missing_critical": [],
+        },
+        "sla_config": { "critical_jobs": ["fila_worker"], "sla_definitions": { "fila_worker": 389 } },
+        "period": "24h",
+        "total_executions": 2880,
+        "timestamp": "2026-11-18T13:30:10.000Z",
+        "database": {
+            "status": "up", "since": "2026-11-18T12:30:10.000Z", "sampled_at": "2026-11-18T13:30:07.000Z",
+        },
+        "sampled_age_seconds": 20,
+    });
+    assert_eq!(serde_json::to_value(&answer).unwrap(), expected);
+    let public = serde_json::to_value(answer.without_free_text()).unwrap();
+    assert_eq!(public["jobs"]["fila_worker"]["last_error"], Value::Null);
+    let text = serde_json::to_string(&JobsHealth::new(&jobs, &look, &health)).unwrap();
+    assert!(text.starts_with(r#"{"status":"healthy","jobs":{"fila_worker":{"last_run":"#), "{text}");
+}
+
+#[test]
+fn a_critical_job_that_never_ran_is_missing_and_turns_the_answer_critical() {
+    let (jobs, mut look) = (jobs(), snapshot());
+    *look.jobs.values_mut().next().unwrap() = JobStats::new(now() - TimeDelta::days(3));
+
+    let health = assess(&jobs, &look, now());
+    let answer = JobsHealth::new(&jobs, &look, &health);
+
+    let name = vec![jobs[0].name.clone()];
+    assert_eq!(answer.status, Status::Critical);
+    let lists = &answer.alerts;
+    assert_eq!((&lists.missing_critical, &lists.critical_stale, &lists.stale_jobs), (&name, &name, &name));
+}
+
+#[test]
+fn the_first_four_keys_of_the_workers_answer_are_the_documented_bytes() {
+    let (jobs, mut look) = (jobs(), snapshot());
+    look.jobs.values_mut().next().unwrap().waiting = 5;
+
+    let text = serde_json::to_string(&assess(&jobs, &look, now())).unwrap();
+
+    let documented =
+        r#"{"scheduler":"running","fila_worker":"healthy","last_job_at":"2026-11-18T13:30:00Z","queue_size":5,"#;
+    assert!(text.starts_with(documented), "{text}");
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert!(answer["queue_size"].is_i64() && answer["mensagens"] == "healthy");
+}
+
+const FAILING: &str = r#"
+[jobs.falha]
+every = "1s"
+retry = { max_attempts = 1 }
+run.noop = { fail = 1.0 }
+"#;
+
+#[test]
+fn a_failing_job_is_reported_alike_by_both_answers_and_its_words_are_for_holders_of_a_token() {
+    let mut daemon = Setup::new(FAILING).env("WORKERS_READ_TOKEN", "s3cret").start();
+    daemon.wait_for("three failures in a row", |daemon| {
+        let answer = daemon.get("/health/workers").json();
+        answer["jobs"]["falha"]["consecutive_failures"].as_i64().is_some_and(|failures| 3 <= failures)
+    });
+    let told = |path| http(daemon.port, "GET", path, &["Authorization: Bearer s3cret"], "").expect("it answers").json();
+
+    let (public, jobs, workers) = (daemon.get("/health/jobs").json(), told("/health/jobs"), told("/health/workers"));
+
+    assert_eq!(public["jobs"]["falha"]["last_error"], Value::Null);
+    assert_eq!(jobs["jobs"]["falha"]["last_error"], "failed on purpose");
+    assert_eq!((&jobs["status"], &jobs["jobs"]["falha"]["last_status"]), (&json!("degraded"), &json!("error")));
+    let names: Vec<_> = workers["alerts"].as_array().unwrap().iter().map(|alert| alert["name"].clone()).collect();
+    assert!(names.contains(&json!("JobFailingRepeatedly")) && names.contains(&json!("JobFailing")), "{names:?}");
+}
