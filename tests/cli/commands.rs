@@ -80,6 +80,8 @@ fn expressions_are_explained_and_looked_ahead_without_a_table() {
     );
     assert_eq!(json(&next), serde_json::json!(["2026-11-23T11:00:00Z", "2026-11-24T11:00:00Z"]));
     complain(&setup, &["explain", "61 * * * *"], 2, "61");
+    complain(&setup, &["explain", "every 1s", "-n", "100001"], 2, "100000");
+    complain(&setup, &["next", "--every", "1s", "-n", "-1"], 2, "-1");
     complain(&setup, &["next"], 3, "jobs.toml");
 }
 
@@ -288,8 +290,10 @@ fn log_lines_are_json_with_the_closed_list_of_keys() {
 #[test]
 fn beyond_loopback_all_but_health_needs_the_token() {
     let setup = Setup::new(JOBS);
-    let listen = format!("0.0.0.0:{}", setup.port);
-    let daemon = setup.env("WORKERS_LISTEN", &listen).env("WORKERS_READ_TOKEN", "s3cret").start();
+    // A port that is free on loopback may be taken on another address.
+    let port = std::net::TcpListener::bind(("0.0.0.0", 0)).unwrap().local_addr().unwrap().port();
+    let setup = Setup { port, ..setup };
+    let daemon = setup.env("WORKERS_LISTEN", &format!("0.0.0.0:{port}")).env("WORKERS_READ_TOKEN", "s3cret").start();
     let ask = |header: &str| support::daemon::http(daemon.port, "GET", "/metrics", &[header], "").unwrap().status;
 
     assert_eq!(daemon.get("/health/workers").status, 200);

@@ -43,6 +43,6 @@ fn an_outage_without_an_end_is_told_after_a_minute_and_what_runs_is_let_go_in_or
     assert_eq!(worker.wait().code(), Some(4), "{}", worker.output());
     assert_eq!(worker.stdout(), "");
     let log = worker.stderr();
-    assert!(log.contains("\"message\":\"stopped\""), "it drained: {log}");
+    assert!(log.contains("\"message\":\"stopped"), "it drained: {log}");
     assert!(log.lines().last().unwrap().starts_with("error: "), "{log}");
 }
