@@ -72,7 +72,7 @@ pub struct ClockArguments {
     /// IANA name of the zone; UTC by default. A job of the table has its own.
     #[arg(long, value_name = "ZONE")]
     pub timezone: Option<String>,
-    /// Clock times that are jumped over: `after` makes them due right after the gap, `skip` never.
+    /// Clock times that are jumped over: due right `after` the gap, or never (`skip`).
     #[arg(long, value_parser = ["after", "skip"], default_value = "after", hide_possible_values = true)]
     pub gap: String,
     /// Clock times that come twice: due the `first` time, or `both` times.

@@ -289,10 +289,10 @@ fn log_lines_are_json_with_the_closed_list_of_keys() {
 
 #[test]
 fn beyond_loopback_all_but_health_needs_the_token() {
-    let setup = Setup::new(JOBS);
+    let mut setup = Setup::new(JOBS);
     // A port that is free on loopback may be taken on another address.
     let port = std::net::TcpListener::bind(("0.0.0.0", 0)).unwrap().local_addr().unwrap().port();
-    let setup = Setup { port, ..setup };
+    setup.port = port;
     let daemon = setup.env("WORKERS_LISTEN", &format!("0.0.0.0:{port}")).env("WORKERS_READ_TOKEN", "s3cret").start();
     let ask = |header: &str| support::daemon::http(daemon.port, "GET", "/metrics", &[header], "").unwrap().status;
 
