@@ -174,6 +174,8 @@ fn a_job_is_paused_and_resumed_beside_the_daemon() {
     let mut daemon = busy();
 
     say(&daemon.setup, &["jobs", "pause", "tick", "--reason", "a look at it"], 0);
+    // Health samples its figures every 30 s, which is all our patience.
+    std::thread::sleep(std::time::Duration::from_secs(3));
     daemon.wait_for("paused in health", |daemon| {
         daemon.get("/health/workers").json()["tick"] == "paused" || {
             std::thread::sleep(std::time::Duration::from_millis(200));

@@ -122,8 +122,12 @@ fn payloads_come_from_arguments_files_and_standard_input() {
 
 #[test]
 fn a_job_that_would_not_run_is_refused_with_its_reason() {
-    let mut daemon = Setup::new(JOBS).start();
-    say(&daemon.setup, &["jobs", "pause", "mail", "--reason", "a look at it"], 0);
+    let setup = Setup::new(JOBS);
+    say(&setup, &["migrate", "up"], 0);
+    say(&setup, &["config", "activate"], 0);
+    // Health samples its figures every 30 s; what was so before the start it knows at once.
+    say(&setup, &["jobs", "pause", "mail", "--reason", "a look at it"], 0);
+    let mut daemon = setup.start();
     daemon.wait_for("paused in health", |daemon| daemon.get("/health/workers").json()["mail"] == "paused");
 
     for way in both_ways(&daemon) {
