@@ -8,6 +8,7 @@ mod cli {
 
     mod commands;
     mod health;
+    mod outage;
     mod runs;
     mod trigger;
     mod troubles;

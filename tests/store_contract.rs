@@ -7,6 +7,7 @@ mod store_contract {
     pub mod house;
 
     mod activation;
+    mod asked;
     mod audit;
     mod claims;
     mod leases;

@@ -11,11 +11,11 @@ use crate::store::{DatabaseConfig, Kind, Store};
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum Migrate {
-    /// Apply what is missing.
+    /// Apply what is missing
     Up,
-    /// Say what is applied and what is missing; exit 1 when something is.
+    /// Say what is applied and what is missing; exit 1 when something is
     Status,
-    /// Print the statements of all migrations.
+    /// Print the statements of all migrations
     Sql,
 }
 

@@ -29,7 +29,7 @@ use schedule::Mistake;
 /// On the dot: runs the jobs of jobs.toml, and keeps a ledger of every due instant.
 #[derive(Debug, Parser)]
 #[command(name = "workers", version, about, max_term_width = 100)]
-#[command(after_long_help = "Examples:
+#[command(after_help = "Examples:
   workers                        run the daemon
   workers check                  tell every mistake of jobs.toml at once
   workers next -n 3              the next firings of every job
@@ -40,10 +40,11 @@ Exit codes: 0 ok, 1 the job or operation failed, 2 usage, 3 configuration invali
 5 unhealthy, 6 waited too long, 7 not found, 8 conflict.")]
 struct Arguments {
     /// The job table [default: jobs.toml]
-    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, help_heading = "Global options", value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<String>,
-    /// Shape of the data on stdout
-    #[arg(long, short, global = true, value_enum, default_value_t)]
+    /// Shape of the data on stdout: table, json (one value) or jsonl (one value per line)
+    #[arg(long, short, global = true, help_heading = "Global options")]
+    #[arg(value_enum, value_name = "SHAPE", default_value_t, hide_possible_values = true)]
     output: Output,
     #[command(flatten)]
     start: start::StartArguments,
@@ -54,17 +55,17 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon (the default)
-    #[command(after_long_help = "Examples:
+    #[command(after_help = "Examples:
   workers start --only fila_worker,daily_report
   workers start --no-schedule")]
     Start(start::StartArguments),
     /// Run one job's worker alone, beside a daemon or without one
-    #[command(after_long_help = "Examples:
+    #[command(after_help = "Examples:
   workers run mail
   workers run daily_report --once --payload '{\"day\": \"2027-03-14\"}'")]
     Run(start::RunArguments),
     /// Ask for a run of a job, now or later
-    #[command(after_long_help = "Examples:
+    #[command(after_help = "Examples:
   workers trigger daily_report --wait
   workers trigger mail --payload @message.json --in 10min
   workers trigger mail --payload '{\"to\": \"ana\"}' --url https://workers.example.org -o json
@@ -73,20 +74,20 @@ Prints the id of the run; with --wait also how it ended. With --url the running 
 WORKERS_TOKEN; else the run is written into the database, where the service finds it.")]
     Trigger(trigger::TriggerArguments),
     /// Validate settings and job table, and tell every mistake at once
-    #[command(after_long_help = "Examples:
+    #[command(after_help = "Examples:
   workers check
   workers check deploy/jobs.toml --strict --format github
 
 The SQL of the jobs is prepared in the database when that can be reached. Exit 3 when something is refused.")]
     Check(check::CheckArguments),
     /// What an expression means and when it fires
-    #[command(after_long_help = "Examples:
+    #[command(after_help = "Examples:
   workers explain '0 8 * * 1-5' --timezone America/Sao_Paulo
   workers explain 'every 90s'
   workers explain 'at 08:00 mon-fri' -n 10")]
     Explain(schedule::ExplainArguments),
     /// The next firings of the jobs, or of an expression
-    #[command(after_long_help = "Examples:
+    #[command(after_help = "Examples:
   workers next
   workers next daily_report -n 3 -o json
   workers next --cron '0 8 * * 1-5' --timezone America/Sao_Paulo --from 2027-03-01 --to 2027-03-31")]
@@ -98,18 +99,18 @@ The SQL of the jobs is prepared in the database when that can be reached. Exit 3
     #[command(subcommand)]
     Runs(ledger::runs::Runs),
     /// Account for every due instant; exit 1 when one is unexplained
-    #[command(after_long_help = "Examples:
+    #[command(after_help = "Examples:
   workers ledger
   workers ledger --job daily_report --from 2027-03-01 -o json")]
     Ledger(ledger::account::LedgerArguments),
     /// Show /health/workers of the running service; the exit code is that of `health`
-    #[command(after_long_help = "Examples:
+    #[command(after_help = "Examples:
   workers status
   workers status --watch
   workers status -o json --url http://10.0.0.7:8000")]
     Status(status::StatusArguments),
     /// Ask the running service how it is: exit 0 or 5, and 4 when it does not answer
-    #[command(after_long_help = "Examples:
+    #[command(after_help = "Examples:
   workers health --live      for a container's HEALTHCHECK
   workers health --strict    degraded is exit 5 too")]
     Health(health::HealthArguments),
@@ -120,7 +121,7 @@ The SQL of the jobs is prepared in the database when that can be reached. Exit 3
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Print a script that completes our commands in a shell
-    #[command(after_long_help = "Examples:
+    #[command(after_help = "Examples:
   workers completions bash > /etc/bash_completion.d/workers
   workers completions zsh > ~/.zfunc/_workers
   workers completions fish > ~/.config/fish/completions/workers.fish")]
@@ -149,7 +150,7 @@ impl Arguments {
         };
         match command {
             Command::Start(arguments) => start::start(flags, arguments).await,
-            Command::Run(arguments) => start::run(flags, arguments).await,
+            Command::Run(arguments) => start::run(flags, arguments, output).await,
             Command::Trigger(arguments) => trigger(&arguments, &flags, output).await,
             Command::Check(arguments) => check(arguments, &flags, output).await,
             Command::Explain(arguments) => explain(&arguments, output),

@@ -31,7 +31,7 @@ pub struct ExplainArguments {
     #[command(flatten)]
     pub clock: ClockArguments,
     /// How many firings to show.
-    #[arg(short = 'n', long, default_value_t = 5)]
+    #[arg(short = 'n', long, default_value_t = 5, value_parser = count)]
     pub count: usize,
 }
 
@@ -56,7 +56,7 @@ pub struct NextArguments {
     #[command(flatten)]
     pub clock: ClockArguments,
     /// How many firings of each; 10, or all of them with `--to`.
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, value_parser = count)]
     pub count: Option<usize>,
     /// Firings after this instant, RFC 3339 or a date (00:00 UTC); now by default.
     #[arg(long, value_name = "INSTANT", value_parser = moment::instant)]
@@ -72,12 +72,18 @@ pub struct ClockArguments {
     /// IANA name of the zone; UTC by default. A job of the table has its own.
     #[arg(long, value_name = "ZONE")]
     pub timezone: Option<String>,
-    /// A clock time that is skipped when the clock goes forward: due `after` the gap, or not at all (`skip`).
-    #[arg(long, value_parser = ["after", "skip"], default_value = "after")]
+    /// Clock times that are jumped over: due right `after` the gap, or never (`skip`).
+    #[arg(long, value_parser = ["after", "skip"], default_value = "after", hide_possible_values = true)]
     pub gap: String,
-    /// A clock time that comes twice: due the `first` time, or `both` times.
-    #[arg(long, value_parser = ["first", "both"], default_value = "first")]
+    /// Clock times that come twice: due the `first` time, or `both` times.
+    #[arg(long, value_parser = ["first", "both"], default_value = "first", hide_possible_values = true)]
     pub repeat: String,
+}
+
+/// How many firings to show.
+fn count(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| *count <= MOST);
+    count.ok_or_else(|| format!("is not a whole number up to {MOST}"))
 }
 
 /// Why there is no answer.

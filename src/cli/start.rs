@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
+use serde_json::json;
 use tracing::info;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     given::payload,
     ledger::books::unknown,
     load::{Loaded, load},
-    output::line,
+    output::Output,
 };
 use crate::{
     clock::Clock,
@@ -74,7 +75,7 @@ pub async fn start(flags: Flags, arguments: StartArguments) -> anyhow::Result<Ex
 
 /// One job's worker alone: it listens nowhere, so it can stand beside a daemon. A daemon that holds the SQLite file does
 /// the one run of `--once` itself.
-pub async fn run(flags: Flags, arguments: RunArguments) -> anyhow::Result<Exit> {
+pub async fn run(flags: Flags, arguments: RunArguments, output: Output) -> anyhow::Result<Exit> {
     let loaded = load(&flags)?;
     let only = names(&loaded, vec![arguments.name.clone()])?;
     let payload = arguments.payload.as_deref().map(payload::read).transpose()?;
@@ -98,7 +99,7 @@ pub async fn run(flags: Flags, arguments: RunArguments) -> anyhow::Result<Exit> 
         Err(_) => Err(too_long(longest).into()),
         Ok(Ok(Goodbye::TookTooLong(waited))) => Err(too_long(waited).into()),
         Ok(Ok(Goodbye::Ran(outcome))) => {
-            line(outcome.word())?;
+            output.text_or(&json!({ "job": job.name, "outcome": outcome }), || outcome.word().to_owned())?;
             Ok(exit_of(Goodbye::Ran(outcome)))
         }
         Ok(ended) => Ok(exit_of(ended?)),

@@ -11,7 +11,10 @@ use tokio::time::sleep;
 use super::{
     exit::{Exit, Stop},
     given::{moment, payload},
-    ledger::{books::Books, runs::instant},
+    ledger::{
+        books::{Books, meant},
+        runs::instant,
+    },
     output::{Output, line},
     remote::{Remote, text},
 };
@@ -175,8 +178,10 @@ fn due_at(arguments: &TriggerArguments, now: DateTime<Utc>) -> Result<DateTime<U
 
 /// Asks the service for a run.
 pub async fn over_http(remote: &Remote, arguments: &TriggerArguments, output: Output) -> anyhow::Result<Exit> {
+    let body = request(arguments)?;
+    refuse_unable_there(remote, &arguments.name).await?;
     let name = utf8_percent_encode(&arguments.name, NON_ALPHANUMERIC);
-    let answer = remote.post(&format!("/api/v1/jobs/{name}/runs"), &request(arguments)?).await?;
+    let answer = remote.post(&format!("/api/v1/jobs/{name}/runs"), &body).await?;
     let id = text(&answer.body, "id");
     if answer.code == 404 {
         let (name, from) = (&arguments.name, &answer.from);
@@ -210,6 +215,24 @@ pub async fn over_http(remote: &Remote, arguments: &TriggerArguments, output: Ou
         // Whatever it answers at once, it is not asked more often than this.
         sleep(FIRST_LOOK.max(if last.is_err() { LONGEST_LOOK } else { FIRST_LOOK }).min(left)).await;
     }
+}
+
+/// What the service's health says of the job. The service itself takes runs of a paused job, as a queue must; but who asks
+/// for one now wants it now.
+async fn refuse_unable_there(remote: &Remote, name: &str) -> Result<(), Stop> {
+    let health = remote.get("/health/workers", super::remote::PATIENCE).await?;
+    // Whatever this is, the request itself is answered with a reason.
+    let Some(jobs) = health.body.get("jobs").and_then(Value::as_object) else { return Ok(()) };
+    let from = &health.from;
+    let Some(job) = jobs.get(name) else {
+        let hint = meant(name, jobs.keys().map(String::as_str));
+        let hint = hint.unwrap_or_else(|| format!("`workers status --url {from}` shows them all"));
+        return Err(Stop::new(Exit::NotFound, format!("no job {name:?} in the job table of {from}; {hint}")));
+    };
+    if text(job, "status") == "paused" {
+        return Err(Stop::new(Exit::Conflict, format!("job {name:?} of {from} is paused: resume it there first")));
+    }
+    Ok(())
 }
 
 /// The body of the request; a length of time is counted by the service's clock.

@@ -40,7 +40,7 @@ use crate::{
 pub use crate::http::ListenError;
 pub use once::{Once, once_elsewhere};
 pub use options::database;
-pub use prepare::refused_statements;
+pub use prepare::{database_is_there, refused_statements};
 pub use table::Reader;
 
 use house::House;

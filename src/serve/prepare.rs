@@ -30,7 +30,7 @@ pub async fn refused_statements(
     let is_postgres = database.url.starts_with("postgres");
     let own = if is_postgres { Dialect::Postgres } else { Dialect::Sqlite };
     let of_ours = statements(table, own);
-    if of_ours.is_empty() || !is_there(database) {
+    if of_ours.is_empty() || !database_is_there(database) {
         return Ok(Vec::new());
     }
     let store = Store::open(database).await?;
@@ -61,7 +61,7 @@ fn statements(table: &JobTable, own: Dialect) -> Vec<Asked<'_>> {
 }
 
 /// A SQLite file that is not there yet has nothing to say, and must not be made by looking.
-fn is_there(database: &DatabaseConfig) -> bool {
+pub fn database_is_there(database: &DatabaseConfig) -> bool {
     let Some(path) = database.url.strip_prefix("sqlite:") else { return true };
     let path = path.trim_start_matches("//").split('?').next().unwrap_or_default();
     database.data_dir.join(path).exists()

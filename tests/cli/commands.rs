@@ -80,6 +80,8 @@ fn expressions_are_explained_and_looked_ahead_without_a_table() {
     );
     assert_eq!(json(&next), serde_json::json!(["2026-11-23T11:00:00Z", "2026-11-24T11:00:00Z"]));
     complain(&setup, &["explain", "61 * * * *"], 2, "61");
+    complain(&setup, &["explain", "every 1s", "-n", "100001"], 2, "100000");
+    complain(&setup, &["next", "--every", "1s", "-n", "-1"], 2, "-1");
     complain(&setup, &["next"], 3, "jobs.toml");
 }
 
@@ -172,6 +174,8 @@ fn a_job_is_paused_and_resumed_beside_the_daemon() {
     let mut daemon = busy();
 
     say(&daemon.setup, &["jobs", "pause", "tick", "--reason", "a look at it"], 0);
+    // Health samples its figures every 30 s, which is all our patience.
+    std::thread::sleep(std::time::Duration::from_secs(3));
     daemon.wait_for("paused in health", |daemon| {
         daemon.get("/health/workers").json()["tick"] == "paused" || {
             std::thread::sleep(std::time::Duration::from_millis(200));
@@ -287,9 +291,11 @@ fn log_lines_are_json_with_the_closed_list_of_keys() {
 
 #[test]
 fn beyond_loopback_all_but_health_needs_the_token() {
-    let setup = Setup::new(JOBS);
-    let listen = format!("0.0.0.0:{}", setup.port);
-    let daemon = setup.env("WORKERS_LISTEN", &listen).env("WORKERS_READ_TOKEN", "s3cret").start();
+    let mut setup = Setup::new(JOBS);
+    // A port that is free on loopback may be taken on another address.
+    let port = std::net::TcpListener::bind(("0.0.0.0", 0)).unwrap().local_addr().unwrap().port();
+    setup.port = port;
+    let daemon = setup.env("WORKERS_LISTEN", &format!("0.0.0.0:{port}")).env("WORKERS_READ_TOKEN", "s3cret").start();
     let ask = |header: &str| support::daemon::http(daemon.port, "GET", "/metrics", &[header], "").unwrap().status;
 
     assert_eq!(daemon.get("/health/workers").status, 200);

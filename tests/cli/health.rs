@@ -1,1 +1,101 @@
-//! To be written.
+//! `health` and `status`: exit codes for those who watch, from a service, a sick service, no service, and something else.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::saying::{answering, complain, json, say, told};
+use crate::support::daemon::Setup;
+
+const DEGRADED: &str = r#"{"status":"degraded","scheduler":"running","queue_size":0,"lag_seconds":0,"timestamp":"2026-03-02T05:00:01.000Z",
+"jobs":{"mail":{"status":"degraded","reason":"failing"}},
+"alerts":[{"name":"JobFailing","severity":"warning","job":"mail","since":null,"message":"the last run failed"}]}"#;
+const NOT_READY: &str = r#"{"status":"not_ready","reasons":["the database is away"]}"#;
+
+#[test]
+fn the_exit_code_says_how_the_service_is() {
+    let setup = Setup::new("not a table");
+    let sick = answering(&[
+        ("/health/workers", 200, DEGRADED),
+        ("/health/workers?strict=1", 503, DEGRADED),
+        ("/readyz", 503, NOT_READY),
+        ("/livez", 500, r#"{"status":"stalled"}"#),
+    ]);
+
+    assert_eq!(say(&setup, &["health", "--url", &sick], 0), "degraded\n");
+    assert_eq!(say(&setup, &["health", "--strict", "--url", &sick], 5), "degraded\n");
+    assert_eq!(say(&setup, &["health", "--ready", "--url", &sick], 5), "not_ready\n");
+    assert_eq!(say(&setup, &["health", "--live", "--url", &sick], 5), "stalled\n");
+    let (_, _, stderr) = told(&setup.run(&["health", "--strict", "--url", &sick]));
+    assert_eq!(stderr, "JobFailing: the last run failed\n");
+    let (_, _, stderr) = told(&setup.run(&["health", "--ready", "--url", &sick]));
+    assert_eq!(stderr, "the database is away\n");
+    assert_eq!(json(&say(&setup, &["health", "--url", &sick, "-o", "json"], 0)), json(DEGRADED));
+    complain(&setup, &["health", "--live", "--ready"], 2, "--ready");
+}
+
+#[test]
+fn what_is_not_the_service_is_unreachable_and_a_wrong_address_is_usage() {
+    let setup = Setup::new("");
+    let other =
+        answering(&[("/livez", 200, "<html>"), ("/readyz", 302, "{}"), ("/health/workers", 401, r#"{"detail":"no"}"#)]);
+
+    complain(&setup, &["health", "--live", "--url", &other], 4, "no JSON");
+    complain(&setup, &["health", "--ready", "--url", &other], 1, "302");
+    complain(&setup, &["status", "--url", &other], 3, "WORKERS_TOKEN");
+    complain(&setup, &["health", "--url", "localhost:8000"], 2, "http://");
+    complain(&setup, &["health", "--url", "ftp://example.org"], 2, "http://");
+    complain(&setup, &["status", "--url", "http://"], 2, "--url");
+}
+
+#[test]
+fn liveness_needs_no_job_table_and_no_time() {
+    let folder = Setup::new("version = 1\n[jobs.a]\nrun.noop = {}\n").start();
+    let elsewhere = Setup::new("").env("WORKERS_LISTEN", &format!("127.0.0.1:{}", folder.port));
+    std::fs::remove_file(elsewhere.path("jobs.toml")).unwrap();
+
+    let begun = Instant::now();
+    assert_eq!(say(&elsewhere, &["health", "--live"], 0), "ok\n");
+
+    // A HEALTHCHECK has 30 s by default; ours takes a few hundredths on a machine that is not loaded.
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    let nowhere = Setup::new("").without_env("WORKERS_LISTEN").env("PORT", &folder.port.to_string());
+    std::fs::remove_file(nowhere.path("jobs.toml")).unwrap();
+    assert_eq!(say(&nowhere, &["health", "--live"], 0), "ok\n", "the port alone will do");
+    complain(&elsewhere.env("WORKERS_LISTEN", "here"), &["health", "--live"], 3, "WORKERS_LISTEN");
+}
+
+#[test]
+fn watching_goes_on_through_outages_and_ends_when_it_is_told_to() {
+    let mut daemon = Setup::new("version = 1\n[jobs.a]\nrun.noop = {}\n").start();
+    let url = format!("http://127.0.0.1:{}", daemon.port);
+    let watcher = Setup::new("not a table");
+    let mut command = watcher.command(&["status", "--watch", "--url", &url]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+
+    assert!(lines.any(|line| line.contains(" healthy, scheduler running, queue 0")), "one line per look");
+    daemon.terminate();
+    assert!(lines.any(|line| line.contains("no answer from")), "an outage is told");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+
+    assert_eq!(child.wait().unwrap().code(), Some(4), "the code of the last look");
+}
+
+#[test]
+fn watching_ends_when_nobody_reads_any_more() {
+    let setup = Setup::new("");
+    let sick = answering(&[("/health/workers", 503, DEGRADED)]);
+    let mut command = setup.command(&["status", "--watch", "-o", "jsonl", "--url", &sick]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+
+    assert_eq!(json(&lines.next().unwrap())["status"], "degraded");
+    drop(lines);
+
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+}

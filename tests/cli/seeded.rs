@@ -41,7 +41,7 @@ pub fn seeded() -> Setup {
     say(&setup, &["config", "activate"], 0);
     let (midnight, five) = (ms("2026-03-02T00:00:00Z"), ms("2026-03-02T05:00:00Z"));
     execute(&setup, &format!("update workers_jobs set first_seen = {midnight}, audited_until = {midnight}"));
-    execute(&setup, &format!("update workers_jobs set planned_until = {five} where name = 'sync'"));
+    execute(&setup, &format!("update workers_jobs set planned_until = {five} where name <> 'mail'"));
     execute(&setup, &format!("update workers_schedules set valid_from = {midnight}"));
     let rows = [
         ("sync", "2026-03-02T01:00:00Z", "'finished', 'success', null"),

@@ -11,6 +11,7 @@ use crate::{
     clock::Clock,
     domain::job::{Job, JobName},
     job_table::{JobTable, nearest},
+    serve::database_is_there,
     store::{DatabaseConfig, JobRow, Store},
 };
 
@@ -27,6 +28,14 @@ pub struct Books {
 impl Books {
     /// Opens the database; its tables must be there and no newer than this binary. Changes nothing.
     pub async fn open(table: Arc<JobTable>, database: &DatabaseConfig) -> anyhow::Result<Self> {
+        if !database_is_there(database) {
+            let message = format!(
+                "there is no database at {} in {}: start the service, or run `workers migrate up`",
+                database.url,
+                database.data_dir.display()
+            );
+            return Err(Stop::new(Exit::Conflict, message).into());
+        }
         let store = Store::open(database).await?;
         let status = store.migration_status().await?;
         if !status.pending.is_empty() {
@@ -67,9 +76,12 @@ impl Books {
 
 /// The error of a name that no job has, with the nearest name that one has.
 pub fn unknown(name: &str, table: &JobTable) -> Stop {
-    let hint = match nearest(name, table.jobs.keys().map(JobName::as_str)) {
-        Some(near) => format!("did you mean {near}?"),
-        None => "`workers jobs list` shows them all".to_owned(),
-    };
+    let hint = meant(name, table.jobs.keys().map(JobName::as_str));
+    let hint = hint.unwrap_or_else(|| "`workers jobs list` shows them all".into());
     Stop::new(Exit::NotFound, format!("no job {name:?} in the job table; {hint}"))
+}
+
+/// The question that helps who wrote a name almost right.
+pub fn meant<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    nearest(name, names).map(|near| format!("did you mean {near}?"))
 }

@@ -46,7 +46,7 @@ pub struct RetryArguments {
     #[arg(value_name = "ID", conflicts_with_all = ["job", "outcome", "since", "dry_run"])]
     pub ids: Vec<Uuid>,
     /// Another payload than before: JSON, @FILE, or - for standard input
-    #[arg(long, value_name = "JSON", requires = "ids")]
+    #[arg(long, value_name = "JSON", conflicts_with_all = ["job", "outcome", "since"])]
     pub payload: Option<String>,
     /// Runs of this job
     #[arg(long, value_name = "NAME")]

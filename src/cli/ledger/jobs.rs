@@ -30,12 +30,12 @@ const FIRINGS_SHOWN: usize = 5;
 pub enum Jobs {
     /// List the jobs of the table with their status
     List,
-    /// Show one job: its rules, its next firings, how it fared.
+    /// Show one job: its rules, its next firings, how it fared
     Show {
         /// The job
         name: String,
     },
-    /// Stop planning runs of a job: its instants become `skipped: paused`.
+    /// Stop planning runs of a job: its instants become `skipped: paused`
     Pause(PauseArguments),
     /// Go on with a paused job
     Resume {

@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum Runs {
     /// List runs, newest first
-    #[command(after_long_help = "Examples:
+    #[command(after_help = "Examples:
   workers runs list --job mail --outcome error --since 24h
   workers runs list --state running -o json")]
     List(ListArguments),
@@ -33,12 +33,12 @@ pub enum Runs {
         id: Uuid,
     },
     /// Cancel runs: what waits ends now, what runs is asked to end
-    #[command(after_long_help = "Examples:
+    #[command(after_help = "Examples:
   workers runs cancel 0198f3a2-7c1e-7000-8000-0123456789ab
   workers runs cancel --job mail --state waiting --dry-run")]
     Cancel(CancelArguments),
     /// Do finished runs again: each becomes a new run that names the old one
-    #[command(after_long_help = "Examples:
+    #[command(after_help = "Examples:
   workers runs retry 0198f3a2-7c1e-7000-8000-0123456789ab
   workers runs retry 0198f3a2-7c1e-7000-8000-0123456789ab --payload '{\"to\": \"ana\"}'
   workers runs retry --job mail --since 24h --dry-run
@@ -46,7 +46,7 @@ pub enum Runs {
 A run that was retried before is left out when runs are chosen by a filter, so that saying it twice does nothing twice.")]
     Retry(RetryArguments),
     /// Remove old finished runs, in small batches; only what the audit has counted
-    #[command(after_long_help = "Examples:
+    #[command(after_help = "Examples:
   workers runs prune --dry-run
   workers runs prune --job mail --older-than 7d --outcome success
 

@@ -29,8 +29,8 @@ pub struct CheckArguments {
     /// The job table [default: jobs.toml]
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: Option<String>,
-    /// For people, for programs, or as GitHub annotations [default: text; json with -o json]
-    #[arg(long, value_enum)]
+    /// text for people, json for programs, github for annotations [default: text; json with -o json]
+    #[arg(long, value_enum, hide_possible_values = true)]
     pub format: Option<Format>,
     /// Warnings count as errors
     #[arg(long)]
