@@ -42,7 +42,7 @@ async fn a_queued_instant_waits_behind_accepted_work_and_is_not_taken_for_it() {
     assert_lines(
         &ledger("queue").await,
         &[
-            "02 08:01:00 success attempt 2",
+            "02 08:01:00 success",
             "02 08:02:00..02 08:03:00 x2 waiting accepted late 100s",
             "02 08:04:00..02 08:06:00 x3 due",
         ],
@@ -54,7 +54,7 @@ async fn accepted_work_overlaps_like_running_work() {
     assert_lines(
         &ledger("skip").await,
         &[
-            "02 08:01:00 success attempt 2",
+            "02 08:01:00 success",
             "02 08:02:00..02 08:03:00 x2 skipped overlap",
             "02 08:04:00 waiting accepted",
             "02 08:05:00..02 08:06:00 x2 skipped overlap",
@@ -89,10 +89,6 @@ async fn a_crash_between_looks_costs_a_look() {
     World::assert_conserved(&world.accounts().await);
     assert_lines(
         &world.ledger_of("probe").await,
-        &[
-            "02 08:01:00 success attempt 2",
-            "02 08:02:00..02 08:03:00 x2 skipped overlap",
-            "02 08:04:00 waiting accepted",
-        ],
+        &["02 08:01:00 success", "02 08:02:00..02 08:03:00 x2 skipped overlap", "02 08:04:00 waiting accepted"],
     );
 }

@@ -70,29 +70,10 @@ pub enum Next {
 
 /// The one judge of outcomes.
 pub fn settle(run: &Run, policy: &Policy, ended: Ended, now: DateTime<Utc>) -> Settlement {
-    let judge = Judge { run, policy, now };
-    match ended {
-        Ended::Answered(Ok(report)) => judge.report(&report),
-        Ended::Answered(Err(failure)) => judge.failure(failure),
-        Ended::TimedOut => {
-            let error = format!("no end within {} s", policy.timeout.as_secs_f64());
-            judge.in_doubt_or_again(Outcome::Timeout, policy_wait(&judge)).with_error(&error)
-        }
-        Ended::Panicked(message) => {
-            let error = format!("the handler panicked: {message}");
-            judge.in_doubt_or_again(Outcome::Panic, policy_wait(&judge)).with_error(&error)
-        }
-        Ended::Interrupted => judge.interrupted(false),
-        Ended::Unstarted => judge.interrupted(true),
-        Ended::Stopped(failure) => judge.stopped(failure),
-        Ended::Cancelled(reason) => {
-            let outcome = if judge.at_most_once() { Outcome::Unknown } else { Outcome::Cancelled };
-            Settlement::finish(outcome, Some(reason))
-        }
-        Ended::GateClosed => {
-            Settlement { attempt_spent: false, ..Settlement::finish(Outcome::Skipped, Some(Reason::Gate)) }
-        }
-    }
+    let settlement = Judge { run, policy, now }.judge(ended);
+    // The attempt that brought the work to where it was accepted counts; a look that saw its end does not.
+    let was_look = run.resume.is_some() && matches!(settlement.next, Next::Finish { .. });
+    Settlement { attempt_spent: settlement.attempt_spent && !was_look, ..settlement }
 }
 
 struct Judge<'a> {
@@ -107,6 +88,31 @@ fn policy_wait(judge: &Judge) -> Duration {
 }
 
 impl Judge<'_> {
+    fn judge(&self, ended: Ended) -> Settlement {
+        match ended {
+            Ended::Answered(Ok(report)) => self.report(&report),
+            Ended::Answered(Err(failure)) => self.failure(failure),
+            Ended::TimedOut => {
+                let error = format!("no end within {} s", self.policy.timeout.as_secs_f64());
+                self.in_doubt_or_again(Outcome::Timeout, policy_wait(self)).with_error(&error)
+            }
+            Ended::Panicked(message) => {
+                let error = format!("the handler panicked: {message}");
+                self.in_doubt_or_again(Outcome::Panic, policy_wait(self)).with_error(&error)
+            }
+            Ended::Interrupted => self.interrupted(false),
+            Ended::Unstarted => self.interrupted(true),
+            Ended::Stopped(failure) => self.stopped(failure),
+            Ended::Cancelled(reason) => {
+                let outcome = if self.at_most_once() { Outcome::Unknown } else { Outcome::Cancelled };
+                Settlement::finish(outcome, Some(reason))
+            }
+            Ended::GateClosed => {
+                Settlement { attempt_spent: false, ..Settlement::finish(Outcome::Skipped, Some(Reason::Gate)) }
+            }
+        }
+    }
+
     fn report(&self, report: &Report) -> Settlement {
         let done = report.items.unwrap_or(0);
         let settlement = match (report.items_failed, done) {

@@ -161,7 +161,7 @@ fn what_cannot_be_answered_is_said() {
     let error = |words: &[&str]| asked(words).unwrap_err();
 
     assert!(matches!(error(&["retomda"]), Mistake::UnknownJob(_)));
-    assert_eq!(error(&["retomda"]).to_string(), "the job table has no job \"retomda\"");
+    assert_eq!(error(&["retomda"]).to_string(), "no job \"retomda\" in the job table; did you mean retomada?");
     assert!(error(&["mensagens"]).to_string().contains("is a queue"));
     assert!(error(&["retomada", "--timezone", "UTC"]).to_string().contains("a job has its own zone"));
     assert!(error(&["--every", "10ms"]).to_string().contains("outside 100ms to 366d"));

@@ -114,7 +114,7 @@ fn answer(path: &str, key: &str, seen: &Seen) -> (String, &'static str) {
     let ok = "200 OK\r\nContent-Type: application/json".to_owned();
     match path {
         // Both ways a NUL can come: as it is, and escaped inside JSON.
-        "/nul_raw" => (ok, "a\0b"),
+        "/nul_raw" => ("200 OK\r\nContent-Type: text/plain".to_owned(), "a\0b"),
         "/nul_escaped" => (ok, r#"{"status":"ok","note":"a\u0000b"}"#),
         "/accept" => {
             locked(&seen.accepted).push(key.to_owned());

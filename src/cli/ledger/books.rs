@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// For tidying a SQLite file at the end of a command.
-const CLOSING_TIME: Duration = Duration::from_secs(1);
+const CLOSING_TIME: Duration = Duration::from_secs(3);
 
 pub struct Books {
     pub table: Arc<JobTable>,
