@@ -3,7 +3,6 @@
 use std::{
     pin::{Pin, pin},
     sync::Arc,
-    time::Duration,
 };
 
 use chrono::TimeDelta;
@@ -13,8 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Engine,
     desk::Desk,
-    lease,
-    running::{Claimed, Live},
+    running::{ABORT_GRACE, Claimed, Live},
     settler::{self, Finished},
 };
 use crate::{
@@ -27,8 +25,6 @@ use crate::{
     store::AppConnection,
 };
 
-/// An attempt that has not ended this long after its abort is stuck: it keeps slot and row.
-pub const ABORT_GRACE: Duration = Duration::from_secs(5);
 /// So many stuck attempts end the process: the next ones would find no thread to run on.
 pub const MOST_STUCK: usize = 3;
 
@@ -204,7 +200,7 @@ impl Attempt<'_> {
                 self.engine.running.leave(&held);
                 settler::note(self.engine, &self.run, &settlement, &settled);
             }
-            Err(error) if !lease::is_passing(&error) => {
+            Err(error) if !error.is_passing() => {
                 // Rolled back: it did not happen, and it is the handler's to do better.
                 let failure = Failure::retry(format!("the transaction was rolled back: {error}")).before_effect();
                 self.hand_over(held, Ended::Answered(Err(failure)));

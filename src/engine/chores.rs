@@ -112,7 +112,7 @@ pub async fn supervise(engine: Arc<Engine>, observer: Arc<Observer>, duty: Duty,
         }
         match time::timeout(CHORE_TIMEOUT, chore.tick(&engine, &observer, engine.clock.now())).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) if super::lease::is_passing(&error) => engine.database_failed(&error),
+            Ok(Err(error)) if error.is_passing() => engine.database_failed(&error),
             Ok(Err(error)) => error!(component = "scheduler", ?chore, "chore failed: {error}"),
             Err(_) => {
                 error!(component = "scheduler", ?chore, "chore took over {} s: given up", CHORE_TIMEOUT.as_secs())

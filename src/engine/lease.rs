@@ -6,11 +6,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::{Engine, attempt::ABORT_GRACE, loops};
+use super::{Engine, running::ABORT_GRACE};
 use crate::{
     clock::{Observation, Sample},
     domain::{run::ReplicaId, settle::Ended},
-    store::{Freed, Replica, Result, StoreError},
+    store::{Freed, Replica, Result},
 };
 
 /// How long a lease lasts.
@@ -66,7 +66,7 @@ impl Keeper {
         match self.renew().await {
             Ok(()) => self.engine.database_answered(),
             Err(error) => {
-                loops::failed(&self.engine, &error);
+                self.engine.store_failed(&error);
                 self.renew_at = self.engine.clock.boot() + RENEWAL_RETRY;
             }
         }
@@ -167,9 +167,4 @@ pub async fn sample_clock(engine: &Engine) -> Result<Observation> {
 
 fn lease_until(now: DateTime<Utc>) -> DateTime<Utc> {
     now + TimeDelta::from_std(LEASE).unwrap_or(TimeDelta::zero())
-}
-
-/// An error that another try may mend.
-pub fn is_passing(error: &StoreError) -> bool {
-    matches!(error, StoreError::Unreachable(_))
 }

@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{Engine, attempt, lease, lease::Keeper, news::Minute, observe::Observer, planner::Planner, runner::Runner};
-use crate::store::StoreError;
 
 /// Longest sleep of the planner, so that suspended time and clock steps are seen.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -43,7 +42,7 @@ pub async fn plan(engine: Arc<Engine>, stop: CancellationToken) {
                     planner.read_cursors(&rows);
                     reread_at = engine.clock.boot() + REREAD;
                 }
-                Err(error) => failed(&engine, &error),
+                Err(error) => engine.store_failed(&error),
             }
         }
         let sleep = plan_once(&engine, &mut planner).await;
@@ -80,7 +79,7 @@ async fn tick(engine: &Arc<Engine>, planner: &mut Planner) -> Duration {
             LONGEST_SLEEP.min(until(planner.next_look(), engine.clock.now()))
         }
         Err(error) => {
-            failed(engine, &error);
+            engine.store_failed(&error);
             FAILED_SLEEP.min(until(planner.next_look(), engine.clock.now()))
         }
     }
@@ -118,7 +117,7 @@ async fn claim(engine: &Arc<Engine>, runner: &Runner) -> Duration {
             if full_pass { Duration::ZERO } else { sleep.min(until(claims.next_due, engine.clock.now())) }
         }
         Err(error) => {
-            failed(engine, &error);
+            engine.store_failed(&error);
             FAILED_SLEEP
         }
     }
@@ -148,7 +147,7 @@ pub async fn watch_deadline(engine: Arc<Engine>, stop: CancellationToken) {
 pub async fn rescue(engine: Arc<Engine>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         if let Err(error) = lease::rescue(&engine).await {
-            failed(&engine, &error);
+            engine.store_failed(&error);
         }
         pause(RESCUE_TICK, &stop).await;
     }
@@ -158,7 +157,7 @@ pub async fn rescue(engine: Arc<Engine>, stop: CancellationToken) {
 pub async fn watch_clock(engine: Arc<Engine>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         if let Err(error) = lease::sample_clock(&engine).await {
-            failed(&engine, &error);
+            engine.store_failed(&error);
         }
         pause(CLOCK_TICK, &stop).await;
     }
@@ -172,7 +171,7 @@ pub async fn observe(engine: Arc<Engine>, observer: Arc<Observer>, stop: Cancell
         if follow_at <= boot {
             follow_at = boot + FOLLOW;
             if let Err(error) = observer.follow(&engine, now).await {
-                failed(&engine, &error);
+                engine.store_failed(&error);
             }
         }
         observer.refresh(&engine);
@@ -185,15 +184,6 @@ async fn pause(length: Duration, stop: &CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
         () = time::sleep(length) => {}
-    }
-}
-
-/// Takes in an error of the store: one that may pass is an outage of the database, any other is for a person.
-pub fn failed(engine: &Engine, error: &StoreError) {
-    if lease::is_passing(error) {
-        engine.database_failed(error);
-    } else {
-        tracing::error!(component = "scheduler", "{error}");
     }
 }
 

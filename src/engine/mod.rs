@@ -157,6 +157,15 @@ impl Engine {
         self.wake.runner.notify_one();
     }
 
+    /// Takes in an error of the store: one that may pass is an outage of the database, any other is for a person.
+    pub fn store_failed(&self, error: &StoreError) {
+        if error.is_passing() {
+            self.database_failed(error);
+        } else {
+            tracing::error!(component = "scheduler", "{error}");
+        }
+    }
+
     /// Remembers that the database did not answer; said once per outage.
     pub fn database_failed(&self, error: &StoreError) {
         let now = self.clock.now();

@@ -8,7 +8,7 @@ use tokio::{
 };
 use tracing::{debug, error, warn};
 
-use super::{Engine, lease::is_passing};
+use super::Engine;
 use crate::{
     domain::{
         run::{Lease, Reason, Run},
@@ -83,7 +83,7 @@ async fn insist(engine: &Engine, batch: Vec<Finished>) -> Vec<Finished> {
     let settled = loop {
         match engine.store.settle(&settlements, engine.clock.now()).await {
             Ok(settled) => break settled,
-            Err(error) if is_passing(&error) => engine.database_failed(&error),
+            Err(error) if error.is_passing() => engine.database_failed(&error),
             Err(error) => {
                 error!(component = "scheduler", runs = runs.len(), "cannot settle: {error}");
                 let join = |(run, (lease, settlement))| Finished { lease, settlement, run };

@@ -20,12 +20,12 @@ use crate::{
     domain::{job::JobName, settle::Ended},
     engine::{
         Engine,
-        attempt::ABORT_GRACE,
         chores::{self, Chore, Duty},
         lease,
         lease::Keeper,
         loops,
         observe::Observer,
+        running::ABORT_GRACE,
         settler,
         settler::Finished,
     },

@@ -13,7 +13,7 @@ use crate::{
         job::{Job, JobName},
         run::{Outcome, RunId, State, Trigger},
     },
-    engine::{Engine, lease},
+    engine::Engine,
     store::{DatabaseConfig, NewRun, Store, StoreError},
 };
 
@@ -86,7 +86,7 @@ async fn wait(store: &Store, run: RunId, patience: Duration, clock: &Clock) -> R
                 return Ok(Goodbye::Ran(run.outcome.unwrap_or(Outcome::Unknown)));
             }
             Ok(Some(_)) => answered = clock.boot(),
-            Err(error) if !lease::is_passing(&error) || answered + OUTAGE < clock.boot() => return Err(error),
+            Err(error) if !error.is_passing() || answered + OUTAGE < clock.boot() => return Err(error),
             // The attempt goes on, and is settled when the database is back.
             Err(_) => {}
         }

@@ -8,7 +8,6 @@ use tracing::warn;
 
 use crate::{
     domain::run::Failure,
-    engine::lease,
     handlers::{AppDatabase, AppTx, adopt_orphans},
     store::{AppConnection, DaemonLock, DatabaseConfig, Store, StoreError},
 };
@@ -30,7 +29,7 @@ pub async fn open(config: &DatabaseConfig) -> Result<Opened, StoreError> {
     let mut wait = OPEN_RETRY;
     loop {
         match try_open(config).await {
-            Err(error) if lease::is_passing(&error) => {
+            Err(error) if error.is_passing() => {
                 warn!(component = "scheduler", "{error}: trying again in {} ms", wait.as_millis());
                 time::sleep(wait).await;
                 wait = (wait * 2).min(LONGEST_OPEN_RETRY);

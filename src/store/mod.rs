@@ -77,6 +77,13 @@ pub enum StoreError {
     Other(String),
 }
 
+impl StoreError {
+    /// Another try may mend it.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
+    }
+}
+
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// Where the ledger lives.

@@ -19,6 +19,9 @@ use crate::{
     store::{Held, Lane},
 };
 
+/// An attempt that has not ended this long after its abort is stuck: it keeps slot and row.
+pub const ABORT_GRACE: Duration = Duration::from_secs(5);
+
 /// The attempts of this process, and the leases they stand on.
 pub struct Running(Mutex<Inner>);
 

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     domain::job::{Job, JobName},
-    engine::{Engine, loops, planner},
+    engine::{Engine, planner},
     job_table::JobTable,
     store::{ActivateRequest, StoreError},
 };
@@ -78,10 +78,10 @@ pub async fn stay_active(engine: Arc<Engine>, turn: Arc<Mutex<()>>, stop: Cancel
             }
             Ok(_) => {
                 if let Err(error) = activate(&engine, &table).await {
-                    loops::failed(&engine, &error);
+                    engine.store_failed(&error);
                 }
             }
-            Err(error) => loops::failed(&engine, &error),
+            Err(error) => engine.store_failed(&error),
         }
     }
 }
