@@ -173,3 +173,20 @@ fn lease_until(now: DateTime<Utc>) -> DateTime<Utc> {
 pub fn is_passing(error: &StoreError) -> bool {
     matches!(error, StoreError::Unreachable(_))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::handlers::Work;
+
+    #[test]
+    fn every_handler_has_ended_by_itself_before_the_lease_does() {
+        for name in Work::NAMES {
+            let work = Work::parse(name, json!({})).unwrap_or_else(|error| panic!("{name}: {error}"));
+
+            assert!(work.stop_grace() < ABORT_GRACE + MARGIN, "{name} may take {:?}", work.stop_grace());
+        }
+    }
+}
