@@ -19,7 +19,7 @@ use std::{
 
 use attempt::{commit, context, no_database, run};
 use emponto::{
-    domain::run::{Failure, FailureKind, Report},
+    domain::run::{Failure, FailureKind, Report, Run},
     handlers::{Context, Scope, Targets, Work},
 };
 use processes::{Memory, assert_clean, carriers, descriptors, is_running, wait_until};
@@ -93,7 +93,12 @@ fn result(report: &Report) -> &Value {
 async fn one_that_ends_when_told_is_done_or_was_stopped() {
     let _others = ALONE.read().await;
     for (on_term, kind) in [
-        ("exit 0", None),
+        (r#"echo "{\"processed\":1}"; exit 0"#, None),
+        // It was polite, and did not say that its work is done.
+        ("exit 0", Some(FailureKind::Retry)),
+        ("echo stopped; exit 0", Some(FailureKind::Retry)),
+        (r#"echo "{\"success\":false}"; exit 0"#, Some(FailureKind::Retry)),
+        (r#"echo "{\"skipped\":true}"; exit 0"#, Some(FailureKind::Retry)),
         ("exit 1", Some(FailureKind::Retry)),
         // Whatever it says after it was told to stop, it says for that reason.
         ("exit 75", Some(FailureKind::Retry)),
@@ -235,17 +240,24 @@ async fn a_storm_of_forks_is_over_with_its_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_earlier_attempt_that_lived_on_is_ended_before_the_next_begins() {
     let _others = ALONE.read().await;
-    let mut again = run();
-    again.crashes = 1;
-    let ctx = Context { attempt: 2, run: Arc::new(again), ..context(no_database()) };
-    let id = ctx.run.id.to_string();
-    let mut left = std::process::Command::new("sleep").arg("300").env("WORKERS_RUN_ID", &id).spawn().expect("sleep");
-    wait_until("it carries the run", || carriers(&id) == [left.id()]);
+    let crashed = |run: &mut Run| run.crashes = 1;
+    // It went down beside another run that is blamed for it: no attempt is spent, and no crash counts.
+    let freed = |run: &mut Run| run.errors = json!([{ "attempt": 1, "at": "2025-01-08T12:00:00Z", "error": "gone" }]);
+    for (attempt, past) in [(2, (|_| {}) as fn(&mut Run)), (1, crashed), (1, freed)] {
+        let mut again = run();
+        past(&mut again);
+        let ctx = Context { attempt, run: Arc::new(again), ..context(no_database()) };
+        let id = ctx.run.id.to_string();
+        let mut left =
+            std::process::Command::new("sleep").arg("300").env("WORKERS_RUN_ID", &id).spawn().expect("sleep");
+        wait_until("it carries the run", || carriers(&id) == [left.id()]);
+        let look = json!({ "argv": ["sh", "-c", format!("kill -0 {} && grep -q sleep /proc/{0}/comm && ! grep -q '^State:.Z' /proc/{0}/status && exit 9; exit 0", left.id())] });
 
-    let ended = commit(script("exit 0").run(ctx).await).await;
+        let ended = commit(command(look).run(ctx).await).await;
 
-    assert!(ended.is_ok());
-    assert!(matches!(left.try_wait(), Ok(Some(status)) if !status.success()), "it was killed");
+        assert!(ended.is_ok(), "beside its successor: {ended:?}");
+        assert!(matches!(left.try_wait(), Ok(Some(status)) if !status.success()), "it was killed");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

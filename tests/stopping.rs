@@ -21,14 +21,15 @@ const GRACE: Duration = Duration::from_secs(3);
 const AFTERWARDS: Duration = Duration::from_secs(9);
 
 /// Fifty jobs that all run when the signal comes, each kind as many times as it says.
-const KINDS: [(&str, usize); 9] = [
+const KINDS: [(&str, usize); 10] = [
     ("hang", 10),
     ("hang_once", 5),
     ("nap", 10),
     ("nap_once", 5),
     ("query", 3),
     ("deaf", 2),
-    ("polite", 2),
+    ("polite", 1),
+    ("silent", 1),
     ("queued", 8),
     ("short", 5),
 ];
@@ -40,10 +41,10 @@ fn table(port: u16, folder: &str, query: &str) -> String {
         for number in 0..many {
             let name = format!("{kind}_{number}");
             let hang = format!("run.http = {{ post = \"http://127.0.0.1:{port}/hang/{name}\" }}");
-            let shell = |script: &str| {
-                format!(
-                    "run.command = {{ argv = [\"/bin/sh\", \"-c\", \"echo {name} >> {folder}/{name}; {script}\"] }}"
-                )
+            // The line is written once the trap is set.
+            let shell = |trap: &str| {
+                let script = format!("trap '{trap}' TERM; echo {name} >> {folder}/{name}; while :; do sleep 1; done");
+                format!("run.command = {{ argv = [\"/bin/sh\", \"-c\", \"{script}\"] }}")
             };
             let work = match kind {
                 "hang" => hang,
@@ -52,8 +53,9 @@ fn table(port: u16, folder: &str, query: &str) -> String {
                 "nap_once" => "delivery = \"at_most_once\"\nrun.noop = { sleep = \"100s\" }".into(),
                 "short" => "run.noop = { sleep = \"2s\" }".into(),
                 "query" => format!("run.sql = {{ text = \"{query}\" }}"),
-                "deaf" => shell("trap '' TERM; while :; do sleep 1; done"),
-                "polite" => shell("trap 'exit 0' TERM; while :; do sleep 1; done"),
+                "deaf" => shell(""),
+                "polite" => shell("echo {\\\\\\\"processed\\\\\\\":1}; exit 0"),
+                "silent" => shell("exit 0"),
                 _ => "run.noop = { sleep = \"100s\" }".into(),
             };
             let schedule = if kind == "queued" { "" } else { "every = \"1h\"\n" };
@@ -157,6 +159,8 @@ async fn stop_and_start_again(setup: Setup, url: &str, target: &Target) {
     let mut daemon = setup.env("WORKERS_SHUTDOWN_GRACE", "3s").start();
     trigger_all(&daemon).await;
     wait_until_running(&daemon, url).await;
+    let programs = |daemon: &Daemon| ["deaf_", "polite_", "silent_"].map(|kind| lines_of(daemon, kind));
+    daemon.wait_for("the programs to listen", |daemon| programs(daemon) == [2, 1, 1]);
 
     let asked = Instant::now();
     let status = daemon.terminate();
@@ -172,7 +176,8 @@ async fn stop_and_start_again(setup: Setup, url: &str, target: &Target) {
 
     let mut again = daemon.start_again();
     again.wait_for("the interrupted commands to run again", |daemon| lines_of(daemon, "deaf_") == 4);
-    assert_eq!(lines_of(&again, "polite_"), 2, "what ended well is not done again");
+    again.wait_for("what said nothing to run again", |daemon| lines_of(daemon, "silent_") == 2);
+    assert_eq!(lines_of(&again, "polite_"), 1, "what ended well is not done again");
     let runs = runs(url).await;
     for (_, name) in names().filter(|(kind, _)| kind.ends_with("_once")) {
         assert!(ended(&runs[&name][0], "unknown") && runs[&name].len() == 1, "{name}: {:?}", runs[&name]);

@@ -1,6 +1,6 @@
 //! `start` and `run`: the daemon, whole or narrowed down to some jobs.
 
-use std::{collections::BTreeSet, io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io::IsTerminal as _, path::PathBuf, time::Duration};
 
 use clap::Args;
 use serde_json::json;
@@ -21,6 +21,7 @@ use crate::{
         run::Outcome,
     },
     engine::Scope,
+    job_table::Entry,
     logs::{self, Look},
     serve::{self, Goodbye, Once, Options, Reader},
     store::StoreError,
@@ -82,9 +83,9 @@ pub async fn run(flags: Flags, arguments: RunArguments, output: Output) -> anyho
     log(&loaded.config)?;
     info!(component = "scheduler", "Process starting");
     let scope = Scope { only, ..Scope::default() };
-    let job = loaded.table.job(&JobName::from_store(&arguments.name)).filter(|_| arguments.once).cloned();
-    let patience = |job: &Arc<Job>| job.policy.timeout * job.policy.retry.max_attempts + WAIT_SLACK;
-    let once = job.as_ref().map(|job| Once { job: job.name.clone(), payload, patience: patience(job) });
+    let entry = loaded.table.jobs.get(&JobName::from_store(&arguments.name)).filter(|_| arguments.once).cloned();
+    let once = entry.as_ref().map(|entry| Once { job: entry.job.name.clone(), payload, patience: patience(entry) });
+    let job = entry.map(|entry| entry.job);
     let options = Options::new(&loaded.config, loaded.table, scope, reader(flags, None));
     let options = Options { listen: None, once: once.clone(), ..options };
     let (Some(job), Some(once)) = (job, once) else { return Ok(exit_of(serve::start(options).await?)) };
@@ -104,6 +105,12 @@ pub async fn run(flags: Flags, arguments: RunArguments, output: Output) -> anyho
         }
         Ok(ended) => Ok(exit_of(ended?)),
     }
+}
+
+/// The longest that a run may take: all its attempts, and the time for which accepted work is followed.
+fn patience(entry: &Entry) -> Duration {
+    let policy = &entry.job.policy;
+    policy.timeout * policy.retry.max_attempts + entry.work.follows_for() + WAIT_SLACK
 }
 
 async fn run_once(options: Options, job: &Job, once: &Once) -> anyhow::Result<Goodbye> {

@@ -3,9 +3,12 @@
 /// What stands for a hidden value in every output.
 pub const MASK: &str = "***";
 
-/// Whether values under a key or variable of this name must not be shown.
+/// A shorter secret is left as it is in texts: hiding every `1` hides everything and protects nothing.
+const SHORTEST_SECRET_CHARS: usize = 6;
+
+/// Whether values under a key, variable, header or parameter of this name must not be shown.
 pub fn is_name_of_secret(name: &str) -> bool {
-    const PARTS: [&str; 12] = [
+    const PARTS: [&str; 17] = [
         "secret",
         "token",
         "password",
@@ -18,9 +21,22 @@ pub fn is_name_of_secret(name: &str) -> bool {
         "credential",
         "cookie",
         "webhook",
+        "authentic",
+        "oauth",
+        "session",
+        "signature",
+        "passphrase",
     ];
+    // Too short to be looked for inside other words.
+    const WORDS: [&str; 4] = ["key", "auth", "sig", "pwd"];
     let name = name.to_ascii_lowercase();
-    PARTS.iter().any(|part| name.contains(part)) || name == "key" || name.ends_with("_key") || name.ends_with("-key")
+    let mut words = name.split(|c: char| !c.is_ascii_alphanumeric());
+    PARTS.iter().any(|part| name.contains(part)) || words.any(|word| WORDS.contains(&word))
+}
+
+/// Whether a secret is long enough to be hidden wherever it stands in a text.
+pub fn can_be_hidden(secret: &str) -> bool {
+    SHORTEST_SECRET_CHARS <= secret.chars().count()
 }
 
 /// Whether a text is an address with a user and perhaps a password in it.
@@ -40,6 +56,18 @@ pub fn password_of(address: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_secrets_are_known_by_their_words() {
+        for name in
+            ["API_KEY", "key", "x-key", "X-Auth-User", "Authorization", "sig", "JSESSIONID", "MY_TOKEN", "senha"]
+        {
+            assert!(is_name_of_secret(name), "{name}");
+        }
+        for name in ["monkey", "keyboard", "GIT_AUTHOR_NAME", "design", "page", "PATH", "source"] {
+            assert!(!is_name_of_secret(name), "{name}");
+        }
+    }
 
     #[test]
     fn the_password_of_an_address_is_found() {

@@ -168,3 +168,20 @@ pub async fn sample_clock(engine: &Engine) -> Result<Observation> {
 fn lease_until(now: DateTime<Utc>) -> DateTime<Utc> {
     now + TimeDelta::from_std(LEASE).unwrap_or(TimeDelta::zero())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::handlers::Work;
+
+    #[test]
+    fn every_handler_has_ended_by_itself_before_the_lease_does() {
+        for name in Work::NAMES {
+            let work = Work::parse(name, json!({})).unwrap_or_else(|error| panic!("{name}: {error}"));
+
+            assert!(work.stop_grace() < ABORT_GRACE + MARGIN, "{name} may take {:?}", work.stop_grace());
+        }
+    }
+}

@@ -56,6 +56,16 @@ trait Handler: Sized + Clone + PartialEq + Serialize + DeserializeOwned + JsonSc
         false
     }
 
+    /// How long work may be followed that goes on elsewhere, beyond the time-outs of attempts.
+    fn follows_for(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Everything that decides what it does, in a stable form, for hashing.
+    fn canonical(&self) -> Value {
+        json!(self)
+    }
+
     /// The statements a database can prepare in advance, to find what is wrong before 08:00.
     fn statements(&self, own: Dialect) -> Vec<Statement> {
         let _ = own;
@@ -133,10 +143,15 @@ macro_rules! handlers {
                 match self { $(Self::$variant(settings) => settings.resumes()),+ }
             }
 
+            /// How long work may be followed that goes on elsewhere, beyond the time-outs of attempts.
+            pub fn follows_for(&self) -> Duration {
+                match self { $(Self::$variant(settings) => settings.follows_for()),+ }
+            }
+
             /// Everything that decides what this work does, the text of SQL files included, in a stable form: for
             /// hashing, never for showing, because it holds secrets.
             pub fn canonical(&self) -> Value {
-                match self { $(Self::$variant(settings) => json!({ stringify!($name): settings })),+ }
+                match self { $(Self::$variant(settings) => json!({ stringify!($name): settings.canonical() })),+ }
             }
 
             /// Statements that `workers check` can prepare; `own` is what the daemon's own database speaks.

@@ -1,6 +1,11 @@
 //! `http` and the answers that the `/jobs/*` endpoints of real applications give: judged right, items found.
 
-use emponto::domain::run::{Failure, FailureKind, Reason, Report};
+use std::{collections::BTreeMap, path::Path};
+
+use emponto::{
+    domain::run::{Failure, FailureKind, Reason, Report},
+    handlers::{Scope, Targets, Work},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -139,5 +144,30 @@ async fn a_job_can_say_what_its_endpoint_means() {
         let ended = ended(&answer.to_string(), "application/json", &more).await;
 
         assert!(matches(&ended, &expected), "{answer} {more}: {ended:?}, not {expected:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_came_from_a_variable_is_shown_to_nobody() {
+    let server = Script::answering(|asked, _| {
+        let said = format!("no {} for {}", asked.place, asked.header("authorization"));
+        reply(500, json!({ "error": said }).to_string())
+    })
+    .await;
+    let host = server.url.strip_prefix("http://").expect("a URL of the web");
+    let hook = format!("http://ana:pa55-w0rd@{host}/services/T0/B0/c4nary");
+    let variables = BTreeMap::from([("HOOK".to_owned(), hook.clone()), ("APP_URL".to_owned(), server.url.clone())]);
+    let (targets, folder) = (Targets::new(), Path::new("."));
+    for (place, shown) in [(hook, "/..."), (format!("{}/plain", server.url), "/plain")] {
+        let mut work = Work::parse("http", json!({ "post": place })).expect("settings");
+        assert!(work.check(&Scope { targets: &targets, folder, variables: &variables }).is_empty());
+
+        let failure = commit(work.run(context(no_database())).await).await.expect_err("500");
+
+        assert!(failure.message.starts_with(&format!("POST {}{shown} ", server.url)), "{}", failure.message);
+        // `ana:pa55-w0rd`, as the header has it.
+        for secret in ["c4nary", "pa55-w0rd", "YW5hOnBhNTUtdzByZA=="] {
+            assert!(!format!("{failure:?}").contains(secret), "{failure:?}");
+        }
     }
 }

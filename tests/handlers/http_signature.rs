@@ -1,6 +1,6 @@
 //! `http` and Standard Webhooks: what is signed is what is sent, and a receiver of the standard can tell.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::TimeDelta;
@@ -107,18 +107,41 @@ async fn without_a_secret_nothing_is_signed() {
 }
 
 #[test]
-fn a_secret_is_in_no_debug_output_and_decides_the_hash_of_the_work() {
+fn a_rotated_token_is_no_edit_and_another_base_url_is() {
     let secret = |byte: u8| format!("whsec_{}", STANDARD.encode([byte; 32]));
-    let target: Target =
-        serde_json::from_value(json!({ "base_url": "http://x", "secret": secret(1) })).expect("a target");
-    let canonical = |byte: u8| {
-        let targets = targets("http://x", &secret(byte));
-        let work = checked("http", json!({ "post": "/x" }), &targets).expect("settings that can run");
-        assert!(!format!("{work:?}").contains(&secret(byte)), "{work:?}");
-        work.canonical()
+    let work = |target: Value, token: &str| {
+        let targets = Targets::from([("default".to_owned(), serde_json::from_value(target).expect("a target"))]);
+        let call = json!({ "post": "/x", "headers": { "X-Key": token }, "query": { "token": token, "page": 1 } });
+        checked("http", call, &targets).expect("settings that can run")
     };
+    let target = |url: &str, token: &str, secret: &str| json!({ "base_url": url, "headers": { "Authorization": token }, "secret": secret });
+    let before = work(target("http://ana:pa55@x", "t0ken-1", &secret(1)), "t0ken-1");
 
-    assert!(!format!("{target:?}").contains(&secret(1)), "{target:?}");
-    assert_eq!(canonical(1), canonical(1));
-    assert_ne!(canonical(1), canonical(2));
+    assert!(!format!("{before:?}").contains(&secret(1)), "{before:?}");
+    for value in ["t0ken", &secret(1), "pa55"] {
+        assert!(!before.canonical().to_string().contains(value), "{}", before.canonical());
+    }
+    let rotated = work(target("http://ana:pa56@x", "t0ken-2", &secret(2)), "t0ken-2");
+    assert_eq!(before.canonical(), rotated.canonical());
+    let mut edits = vec![
+        target("http://ana:pa55@y", "t0ken-1", &secret(1)),
+        target("http://ana:pa55@x", "t0ken-1", ""),
+        json!({ "base_url": "http://ana:pa55@x", "headers": { "X-Other": "t0ken-1" }, "secret": secret(1) }),
+    ];
+    for (key, value) in [("timeout", "3s"), ("rate", "5/s"), ("network", "public")] {
+        let mut edited = target("http://ana:pa55@x", "t0ken-1", &secret(1));
+        edited[key] = value.into();
+        edits.push(edited);
+    }
+    for edited in edits {
+        assert_ne!(before.canonical(), work(edited.clone(), "t0ken-1").canonical(), "{edited}");
+    }
+}
+
+#[test]
+fn work_that_is_accepted_may_take_its_time_beyond_the_attempts() {
+    let call = json!({ "post": "http://x/y", "poll": { "within": "2h" } });
+    let work = checked("http", call, &Targets::new()).expect("settings that can run");
+
+    assert_eq!(work.follows_for(), Duration::from_secs(2 * 3_600));
 }

@@ -49,13 +49,23 @@ enum Answer {
     TooLong,
 }
 
+impl Answer {
+    /// Whether it says that the work was done. A program that is told to stop may end with 0 although it was not: most
+    /// that listen to SIGTERM do.
+    fn is_success(&self, settings: &Settings) -> bool {
+        matches!(self, Self::Object(_)) && by_answer(settings, self, Report::default()).is_ok()
+    }
+}
+
 /// Judges an end.
 pub(super) fn ending(settings: &Settings, ended: &Ended) -> Result<Report, Failure> {
     let program = settings.program();
     let answer = answer(&ended.stdout);
     let report = Report { result: result(settings, ended, &answer), ..Report::default() };
     let judged = match ended.exit {
-        Some(Exit::Code(0)) => by_answer(settings, &answer, report.clone()).map_err(|failure| (": ", failure)),
+        Some(Exit::Code(0)) if !ended.was_told || answer.is_success(settings) => {
+            by_answer(settings, &answer, report.clone()).map_err(|failure| (": ", failure))
+        }
         Some(exit) => Err((" ", with_words(by_exit(exit, ended.was_told), ended))),
         None => Err((" ", Failure::retry("ended, and somebody else has taken its exit status"))),
     };

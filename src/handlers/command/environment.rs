@@ -5,15 +5,13 @@ use std::{collections::BTreeMap, fmt};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use crate::domain::secret::{MASK, is_name_of_secret, password_of};
+use crate::domain::secret::{MASK, can_be_hidden, is_name_of_secret, password_of};
 
 /// What every child gets when the daemon has it (spec 5, `command`): programs are found, and text and times come out
 /// as they do for the daemon.
 const ALWAYS: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 /// Names that begin so are the daemon's own: its tokens must not reach children, and a run's identity is not a setting.
 const OURS: &str = "WORKERS_";
-/// A shorter secret is left as it is in output: hiding every `1` hides everything and protects nothing.
-const LEAST_SECRET_CHARS: usize = 6;
 
 /// The variables of a child, and what of them must not be shown.
 #[derive(Clone, Default, PartialEq)]
@@ -75,7 +73,7 @@ fn secrets_of(name: &str, value: &str) -> Vec<String> {
         // A library may show it as it was written or as it was meant.
         secrets.extend([password.to_owned(), percent_decode_str(password).decode_utf8_lossy().into_owned()]);
     }
-    secrets.retain(|secret| LEAST_SECRET_CHARS <= secret.chars().count());
+    secrets.retain(|secret| can_be_hidden(secret));
     secrets
 }
 

@@ -75,23 +75,20 @@ impl Leader {
 
     /// Takes the status of a leader that has ended. Its group is nobody's from here on.
     pub fn reap(mut self) -> io::Result<ExitStatus> {
-        let mut child = self.child.take().expect("a leader is taken apart by `reap` alone");
-        let status = child.wait();
-        orphans::forget(self.pid);
-        status
+        let child = self.child.take().expect("a leader is taken apart by `reap` alone");
+        orphans::reap(child)
     }
 }
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
+        let Some(child) = self.child.take() else { return };
         self.signal_group(Signal::KILL);
-        let (pid, run) = (self.pid, std::mem::take(&mut self.run));
+        let run = std::mem::take(&mut self.run);
         let bury = move || {
             descendants::kill_carriers(&run);
             // A status that nobody waits for any more, and an error that nobody can mend.
-            let _ = child.wait();
-            orphans::forget(pid);
+            let _ = orphans::reap(child);
         };
         // Not a task: the runtime may be the very thing that is being torn down. Without a thread the child stays in the
         // list of processes until this one ends.

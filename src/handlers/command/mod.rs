@@ -45,15 +45,16 @@ use output::{KEPT_BYTES, MAX_LINE_BYTES, Stream};
 
 /// Between SIGTERM and SIGKILL (spec 5, `command`).
 const STOP_WAIT: Duration = Duration::from_secs(5);
-/// After SIGKILL, for the attempt to see the end of it all. The lease still holds then: attempts are stopped 7 s before
-/// its end.
-const KILL_GRACE: Duration = Duration::from_millis(800);
+/// After SIGKILL, for all of it together: what carries the run is searched for, processes go, and their pipes close.
+const KILL_WAIT: Duration = Duration::from_millis(1_500);
+/// For the search for what has left the group; the search bounds itself, but for a system that does not answer. What is
+/// left of `KILL_WAIT` is the leader's.
+const SEARCH_WAIT: Duration = Duration::from_secs(1);
+/// From SIGTERM to the end of the attempt, with a moment to judge it: it is not aborted in the middle. The lease still
+/// holds then: attempts are stopped 7 s before its end.
+const STOP_GRACE: Duration = STOP_WAIT.saturating_add(KILL_WAIT).saturating_add(Duration::from_millis(200));
 /// After the end of a program, for what it left in its pipes, and for helpers such as `tee` to end by themselves.
 const PIPE_GRACE: Duration = Duration::from_millis(500);
-/// For a process that was sent SIGKILL to go, and for its pipes to close.
-const KILL_WAIT: Duration = Duration::from_millis(500);
-/// For the search for what has left the group; the search bounds itself, but for a system that does not answer.
-const SEARCH_WAIT: Duration = Duration::from_secs(1);
 
 /// Settings of `run.command`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -107,13 +108,13 @@ impl Handler for Settings {
     }
 
     fn stop_grace(&self) -> Duration {
-        STOP_WAIT + KILL_GRACE
+        STOP_GRACE
     }
 
     async fn run(&self, ctx: Context) -> Ending {
         let run = ctx.run.id.to_string();
         // What an earlier attempt left behind, when its daemon was killed, must not work beside this one.
-        if 1 < ctx.attempt || 0 < ctx.run.crashes {
+        if may_have_begun(&ctx) {
             kill_carriers(&run).await;
         }
         if ctx.cancelled.is_cancelled() {
@@ -162,9 +163,10 @@ impl Settings {
     /// Nothing was begun. Mistakes of the file and of the installation stay until a person mends them; what the system
     /// lacks for a moment it may have again.
     fn not_started(&self, error: &io::Error) -> Failure {
-        const PASSING: [Errno; 7] =
-            [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::TXTBSY, Errno::INTR, Errno::IO];
-        let passes = Errno::from_io_error(error).is_some_and(|error| PASSING.contains(&error));
+        const PASSING: [Errno; 6] =
+            [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::TXTBSY, Errno::IO];
+        let is_passing = Errno::from_io_error(error).is_some_and(|error| PASSING.contains(&error));
+        let passes = is_passing || error.kind() == io::ErrorKind::Interrupted;
         let missing_folder = self.folder.clone().and_then(|folder| existing_folder(folder).err());
         let message = match missing_folder {
             Some(why) => why,
@@ -172,6 +174,13 @@ impl Settings {
         };
         if passes { Failure::retry(message) } else { Failure::permanent(message) }.before_effect()
     }
+}
+
+/// Whether an attempt of this run may have started a program already. One that went down with the daemon and is not
+/// blamed for it has neither spent an attempt nor counts a crash, but stands in `errors`.
+fn may_have_begun(ctx: &Context) -> bool {
+    let has_errors = ctx.run.errors.as_array().is_some_and(|errors| !errors.is_empty());
+    1 < ctx.attempt || 0 < ctx.run.crashes || has_errors
 }
 
 /// What is wrong with the program and its arguments, one message per mistake.
@@ -196,7 +205,7 @@ fn existing_folder(folder: PathBuf) -> Result<PathBuf, String> {
 async fn start(mut command: Command, run: &str) -> io::Result<Leader> {
     let run = run.to_owned();
     let started = tokio::task::spawn_blocking(move || Leader::start(&mut command, &run));
-    started.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
+    started.await.unwrap_or_else(|stopped| Err(io::Error::new(io::ErrorKind::Interrupted, stopped)))
 }
 
 /// Waits for the end of a program, or brings it about, and leaves nothing of it.
@@ -220,9 +229,13 @@ async fn end(mut leader: Leader, pipes: Pipes, cancelled: &CancellationToken, ru
         timeout(PIPE_GRACE, pipes.closed()).await.unwrap_or_default();
     }
     leader.signal_group(Signal::KILL);
-    let left_behind = kill_carriers(run).await;
-    timeout(KILL_WAIT, leader.ended()).await.unwrap_or_default();
-    timeout(KILL_WAIT, pipes.closed()).await.unwrap_or_default();
+    let mut left_behind = false;
+    let all_gone = async {
+        left_behind = kill_carriers(run).await;
+        leader.ended().await;
+        pipes.closed().await;
+    };
+    timeout(KILL_WAIT, all_gone).await.unwrap_or_default();
     if !leader.has_ended() {
         return Err(Failure::retry(format!("did not go within {KILL_WAIT:?} of SIGKILL: the system holds it")));
     }

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::SecondsFormat;
+use percent_encoding::percent_decode_str;
 use reqwest::{
     Method, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
@@ -14,7 +16,10 @@ use super::{
     reach::Network,
     target::{DEFAULT_TARGET, Target, web_url},
 };
-use crate::handlers::{Context, Targets};
+use crate::{
+    domain::secret::{can_be_hidden, is_name_of_secret},
+    handlers::{Context, Targets},
+};
 
 /// Headers that every call carries with the daemon's own value, or that belong to the connection.
 const OUR_HEADERS: [&str; 12] = [
@@ -32,16 +37,12 @@ const OUR_HEADERS: [&str; 12] = [
     "transfer-encoding",
 ];
 
-/// Headers and parameters with such a word in their name carry what nobody may read.
-const SECRET_WORDS: [&str; 9] =
-    ["auth", "cookie", "key", "token", "secret", "password", "session", "credential", "signature"];
-/// A shorter value is too likely a word of the answer itself.
-const SHORTEST_SECRET: usize = 8;
-
 /// A request that is ready to be sent, and its limits.
 pub(super) struct Call {
     pub method: Method,
     pub url: Url,
+    /// Its path came from a variable, and is shown to nobody.
+    has_secret_path: bool,
     pub headers: HeaderMap,
     /// The bytes that are signed and sent.
     pub body: Option<Vec<u8>>,
@@ -94,6 +95,7 @@ impl Call {
         Ok(Self {
             method: address.method,
             url: address.url,
+            has_secret_path: settings.has_secret_path,
             headers,
             body,
             target: address.target.map(|(name, _)| name.to_owned()),
@@ -104,32 +106,50 @@ impl Call {
         })
     }
 
-    /// The call as people see it: without user, password, query and headers, where secrets live.
+    /// The call as people see it: without user, password, query and headers, where secrets live, and without a path that
+    /// is one.
     pub fn shown(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        format!("{} {}://{host}{port}{}", self.method, self.url.scheme(), self.url.path())
+        let path = if self.has_secret_path { "/..." } else { self.url.path() };
+        format!("{} {}://{host}{port}{path}", self.method, self.url.scheme())
     }
-}
 
-impl Call {
     /// What it sends of the team's secrets, the longest first: an answer may quote its request, and is kept and logged.
     pub fn secrets(&self) -> Vec<String> {
-        let of_team = self.headers.iter().filter(|(name, value)| value.is_sensitive() && sounds_secret(name.as_str()));
+        let is_of_team =
+            |name: &HeaderName, value: &HeaderValue| value.is_sensitive() && is_name_of_secret(name.as_str());
+        let of_team = self.headers.iter().filter(|(name, value)| is_of_team(name, value));
         let headers: Vec<&str> = of_team.filter_map(|(_, value)| value.to_str().ok()).collect();
         // `Bearer` is no secret, and the token after it may be quoted alone.
         let tokens = headers.iter().filter_map(|value| Some(value.rsplit_once(' ')?.1));
-        let query = self.url.query_pairs().filter(|(name, _)| sounds_secret(name)).map(|(_, value)| value.into_owned());
-        let mut secrets: Vec<String> = headers.iter().copied().chain(tokens).map(str::to_owned).chain(query).collect();
-        secrets.retain(|secret| SHORTEST_SECRET <= secret.len());
+        let query = self.url.query_pairs().filter(|(name, _)| is_name_of_secret(name));
+        let path = self.has_secret_path.then(|| self.url.path().to_owned());
+        let mut secrets: Vec<String> = headers.iter().copied().chain(tokens).map(str::to_owned).collect();
+        secrets.extend(query.map(|(_, value)| value.into_owned()).chain(path).chain(credentials(&self.url)));
+        secrets.retain(|secret| can_be_hidden(secret));
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets
     }
 }
 
-fn sounds_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SECRET_WORDS.iter().any(|word| name.contains(word))
+/// The password of an address as it is written, as it is meant, and as the header that carries it. Some services take a
+/// key as the user, and no password.
+fn credentials(url: &Url) -> Vec<String> {
+    let user = url.username();
+    if user.is_empty() && url.password().is_none() {
+        return Vec::new();
+    }
+    let meant = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let written = url.password().unwrap_or(user);
+    let header = STANDARD.encode(format!("{}:{}", meant(user), meant(url.password().unwrap_or_default())));
+    vec![written.to_owned(), meant(written), header]
+}
+
+/// Whether an address begins with that of a variable, path included: as a webhook does, whose path lets in whoever knows it.
+pub(super) fn has_secret_path(place: &str, variables: &BTreeMap<String, String>) -> bool {
+    let has_path = |value: &&String| web_url(value).is_ok_and(|url| url.path() != "/");
+    place.contains("://") && variables.values().filter(has_path).any(|value| place.starts_with(value.as_str()))
 }
 
 /// Where a call goes.

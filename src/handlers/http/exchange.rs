@@ -11,6 +11,7 @@ use super::{call::Call, reach, retry_after};
 use crate::domain::{
     clean,
     run::{Failure, MAX_RESULT_BYTES},
+    secret::MASK,
 };
 
 /// Most of an answer that is read.
@@ -18,9 +19,6 @@ pub(super) const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// Most of the name of a coding that goes into a message, in characters.
 const MAX_CODING_CHARS: usize = 40;
-
-/// Stands where a secret stood.
-const MASK: &str = "***";
 
 /// What came back.
 pub(super) struct Answer {

@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, time::Duration};
 use reqwest::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use client::HttpClients;
 pub use expect::{Expect, Statuses};
@@ -29,8 +29,12 @@ pub use target::{DEFAULT_TARGET, Target};
 pub use traffic::{BreakerSettings, OpenFor, Rate, Traffic};
 
 use super::{Context, Done, Ending, Handler, Scope};
-use crate::domain::{duration::Length, run::Failure};
-use call::{Address, Call, checked_headers};
+use crate::domain::{
+    duration::Length,
+    run::Failure,
+    secret::{MASK, is_name_of_secret},
+};
+use call::{Address, Call, checked_headers, has_secret_path};
 use reach::within_reach;
 use traffic::{Unheard, send};
 
@@ -75,6 +79,15 @@ pub struct Settings {
     #[serde(skip_deserializing)]
     #[schemars(skip)]
     resolved: Option<Target>,
+    /// The path of the full URL came from a variable; set by `check`.
+    #[serde(skip)]
+    #[schemars(skip)]
+    has_secret_path: bool,
+}
+
+/// Puts a mask in the place of each value.
+fn hide<'a>(values: impl Iterator<Item = &'a mut String>) {
+    values.for_each(|value| *value = MASK.into());
 }
 
 /// What decides whether a call went well.
@@ -127,6 +140,8 @@ impl Handler for Settings {
         });
         let mut errors: Vec<String> = found.err().into_iter().collect();
         self.resolved = target;
+        let place = self.method_and_place().map_or("", |(_, place)| place);
+        self.has_secret_path = has_secret_path(place, scope.variables);
         errors.extend(checked_headers(&self.headers).err().unwrap_or_default());
         if self.get.is_some() && self.json.is_some() {
             errors.push("get takes no json".into());
@@ -138,6 +153,23 @@ impl Handler for Settings {
 
     fn resumes(&self) -> bool {
         true
+    }
+
+    fn follows_for(&self) -> Duration {
+        self.poll.within.0
+    }
+
+    /// Names of headers, and that there is a secret: values belong to the host and not to the job. A rotated token is no
+    /// edit, and a short one cannot be guessed from a hash in the ledger.
+    fn canonical(&self) -> Value {
+        let mut settings = Self { resolved: self.resolved.as_ref().map(Target::without_secrets), ..self.clone() };
+        hide(settings.headers.values_mut());
+        let query = settings.query.iter_mut().filter(|(name, _)| is_name_of_secret(name));
+        query.for_each(|(_, value)| *value = MASK.into());
+        let places =
+            [&mut settings.get, &mut settings.post, &mut settings.put, &mut settings.patch, &mut settings.delete];
+        places.into_iter().flatten().for_each(|place| *place = target::without_password(place));
+        json!(settings)
     }
 
     async fn run(&self, ctx: Context) -> Ending {

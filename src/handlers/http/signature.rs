@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use crate::domain::secret::MASK;
+
 /// What marks a secret as one of the specification; it may be left out.
 const PREFIX: &str = "whsec_";
 /// The bounds that the specification gives for a secret, in bytes.
@@ -22,6 +24,11 @@ const MOST_SECRETS: usize = 5;
 pub struct Secret(String);
 
 impl Secret {
+    /// Stands for it in a hash.
+    pub(super) fn hidden(&self) -> Self {
+        Self(if self.0.trim().is_empty() { String::new() } else { MASK.into() })
+    }
+
     /// What is wrong with the secrets. The message never quotes them.
     pub(super) fn check(&self) -> Result<(), String> {
         self.keys().map(drop)

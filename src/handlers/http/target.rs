@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     call::checked_headers,
+    hide,
     reach::{Network, within_reach},
     signature::Secret,
     traffic::{BreakerSettings, Rate},
 };
-use crate::domain::duration::Length;
+use crate::domain::{duration::Length, secret::password_of};
 
 /// The target of a job that names none.
 pub const DEFAULT_TARGET: &str = "default";
@@ -47,6 +48,14 @@ impl Target {
         Self { base_url: base_url.into(), ..Self::default() }
     }
 
+    /// The same for a hash: with the names of its headers, and with that it has a secret.
+    pub(super) fn without_secrets(&self) -> Self {
+        let mut target = Self { base_url: without_password(&self.base_url), ..self.clone() };
+        hide(target.headers.values_mut());
+        target.secret = self.secret.hidden();
+        target
+    }
+
     /// What is wrong with the settings, one message per mistake. The messages do not name the target.
     pub fn check(&self) -> Vec<String> {
         let mut errors: Vec<String> =
@@ -74,6 +83,12 @@ impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Target").finish_non_exhaustive()
     }
+}
+
+/// An address with a mask for its password.
+pub(super) fn without_password(address: &str) -> String {
+    let password = password_of(address).filter(|password| !password.is_empty());
+    password.map_or_else(|| address.to_owned(), |password| address.replacen(&format!(":{password}@"), ":***@", 1))
 }
 
 /// A URL of the web. The error does not quote it, because a URL may hold a password.
