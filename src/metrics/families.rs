@@ -179,7 +179,7 @@ impl Shown {
             scheduler_lag: at.gauge("scheduler_lag", "Age in seconds of the oldest due instant that is not recorded"),
             lag: at
                 .gauge("workers_scheduler_lag_seconds", "Age of the oldest due instant that is not recorded; 0 = none"),
-            last_tick: at.gauge("workers_scheduler_last_tick_timestamp_seconds", "End of the planner's last turn"),
+            last_tick: at.gauge("workers_scheduler_last_tick_timestamp_seconds", "End of the planner's last turn; while the process drains, now"),
             unexplained: at.whole("workers_occurrences_unexplained", "Instants missing, doubled or extra; must be 0"),
             db_up: at.whole("workers_db_up", "1 = the database answers"),
             db_ephemeral: at.whole("workers_db_ephemeral", "1 = the ledger goes with its container"),

@@ -9,7 +9,7 @@ use super::{
     process,
 };
 use crate::domain::{
-    health::{Health, JobHealth, JobStats, JobStatus, Snapshot, figures_seen},
+    health::{Health, JobHealth, JobStats, JobStatus, Snapshot, figures_seen, last_tick},
     job::{ExpectItems, Job},
 };
 
@@ -18,7 +18,7 @@ impl Shown {
         let planner = &snapshot.planner;
         self.scheduler_lag.set(health.lag_seconds);
         self.lag.set(health.lag_seconds);
-        self.last_tick.set(seconds(planner.last_turn));
+        self.last_tick.set(seconds(last_tick(snapshot, now)));
         self.unexplained.set(snapshot.unexplained);
         self.db_up.set(snapshot.database.up.into());
         self.db_ephemeral.set(snapshot.ephemeral.into());

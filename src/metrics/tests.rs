@@ -147,6 +147,18 @@ fn failures_leave_the_gauge_after_five_minutes() {
 }
 
 #[test]
+fn a_planner_that_rests_in_a_drain_does_not_look_stalled_to_a_scrape() {
+    let (now, jobs, metrics) = world();
+    let mut look = snapshot(now);
+    look.planner.last_turn = Some(now - TimeDelta::minutes(10));
+    let tick = |at: DateTime<Utc>| format!("workers_scheduler_last_tick_timestamp_seconds {}", at.timestamp());
+
+    assert_line(&metrics.render(&jobs, &look, now), &tick(now - TimeDelta::minutes(10)));
+    look.planner.draining = true;
+    assert_line(&metrics.render(&jobs, &look, now), &tick(now));
+}
+
+#[test]
 fn a_job_has_at_most_sixty_series_whatever_happens_to_it() {
     let now = at("2026-11-18T13:30:10Z");
     let queue = Job { schedule: None, ..job("mensagens", "every 30s") };
