@@ -241,6 +241,29 @@ async fn an_old_success_is_remembered_behind_many_failures_and_found_again_after
 }
 
 #[tokio::test]
+async fn a_job_whose_only_run_waits_for_its_retry_has_run_and_says_what_failed() {
+    let table = "[jobs.a]\nevery = '1h'\ncritical = true\nstale_after = '70s'\n\
+                 retry = { max_attempts = 3, backoff = '20min' }\nrun.noop = {}";
+    let mut world = World::new(table, "2026-03-02 08:00").await;
+    world.script("a", |_| (TimeDelta::zero(), Ended::Answered(Err(Failure::retry("busy")))));
+    world.run_until("2026-03-02 09:05").await;
+    let engine = Arc::clone(&world.house.as_ref().unwrap().engine);
+    let starting = Snapshot::starting(ReplicaId(Uuid::nil()), "0.0.0", world.now());
+    let observer = Observer::new(Arc::new(arc_swap::ArcSwap::from_pointee(starting)));
+
+    observer.sample(&engine, world.now()).await.unwrap();
+
+    let look = observer.reader().load_full();
+    let stats = &look.jobs[&name("a")];
+    let hour = Some(utc("2026-03-02 09:00"));
+    assert_eq!((stats.waiting, stats.last_success, stats.last_error.as_deref()), (1, None, Some("busy")));
+    assert_eq!((stats.last_run, stats.last_failure), (hour, hour));
+    let job = Job { handler: "http", ..Job::clone(&engine.desk().table.jobs[&name("a")].job) };
+    let health = assess(&[Arc::new(job)], &look, world.now());
+    assert_eq!(health.job("a").unwrap().status, JobStatus::Stale, "{health:?}");
+}
+
+#[tokio::test]
 async fn a_job_whose_schedule_in_force_is_another_tables_is_not_judged_by_ours() {
     let table = |schedule: &str| format!("[jobs.a]\n{schedule}\nrun.http = {{ post = 'http://app/' }}");
     let mut world = World::new(&table("every = '10min'"), "2026-03-02 08:00").await;
