@@ -91,7 +91,7 @@ fn metrics_named(expression: &str) -> BTreeSet<&str> {
 #[test]
 fn every_metric_that_a_rule_names_is_exported() {
     let jobs = jobs();
-    let text = Metrics::new(&jobs, "0.1.0", "").render(&jobs, &snapshot(), now());
+    let text = Metrics::new(&jobs, "0.1.0", "").render(&snapshot(), now());
     let exported: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
 

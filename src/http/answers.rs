@@ -123,7 +123,7 @@ fn may_read(app: &App, asked: &Parts) -> bool {
 pub async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
     let metrics = Arc::clone(&app.http.metrics);
     let make = move |look: &Look| {
-        let text = metrics.render(&look.jobs, &look.snapshot, look.now);
+        let text = metrics.render(&look.snapshot, look.now);
         Made { status: Status::Healthy, body: text.into() }
     };
     let made = app.shelf.metrics.get(&app.http, &app.shelf, make).await?;

@@ -196,9 +196,9 @@ async fn liveness_does_not_wait_for_long_answers_and_a_crowd_is_given_one_of_the
     }
 
     // One after another they would take forty times as long, and liveness would wait for all of them.
-    let bound = alone * (CROWD as u32 / 4) + Duration::from_millis(500);
+    let bound = alone * (CROWD as u32 / 4) + Duration::from_secs(1);
     assert!(answered < bound, "{answered:?} for all, {alone:?} for one");
-    assert!(longest < alone * 4 + Duration::from_millis(500), "{longest:?}, {alone:?} for one answer");
+    assert!(longest < alone * 4 + Duration::from_secs(1), "{longest:?}, {alone:?} for one answer");
 }
 
 #[tokio::test]

@@ -65,6 +65,7 @@ impl Shown {
             let of = |number: fn(&JobStats) -> i64| stats.map_or(0, number);
             self.queue_states.with_label_values(&[queue, "waiting"]).set(of(|stats| stats.waiting));
             self.queue_states.with_label_values(&[queue, "running"]).set(of(|stats| stats.running));
+            self.queue_states.with_label_values(&[queue, "failed"]).set(of(|stats| stats.day.failures()));
             let oldest = stats.and_then(|stats| stats.oldest_due);
             let age = oldest.map_or(0.0, |due| (now - due).num_seconds().max(0) as f64);
             self.queue_oldest_age.with_label_values(&[queue]).set(age);
