@@ -112,8 +112,15 @@ fn every_end_has_one_outcome() {
         (3, 1, failed(Failure::retry("x")), "again 10s", "unknown"),
         (1, 0, failed(Failure::retry("x").before_effect()), "again 5s", "again 5s"),
         (1, 0, failed(Failure::new(FailureKind::RetryAfter(minute), "x")), "again 60s", "unknown"),
-        (9, 0, failed(Failure::snooze(minute, "x")), "again 60s, attempt kept", "again 60s, attempt kept"),
-        (1, 0, failed(Failure::snooze(minute * 60 * 25, "x")), "error exhausted", "error exhausted"),
+        (9, 0, failed(Failure::snooze(minute, "x")), "again 60s, attempt kept", "unknown"),
+        (
+            9,
+            0,
+            failed(Failure::snooze(minute, "x").before_effect()),
+            "again 60s, attempt kept",
+            "again 60s, attempt kept",
+        ),
+        (1, 0, failed(Failure::snooze(minute * 60 * 25, "x")), "error exhausted", "unknown"),
         (1, 0, failed(Failure::permanent("x")), "error permanent", "error permanent"),
         (
             1,
