@@ -174,11 +174,13 @@ impl Pen {
         let (runs, yes, no) = (self.table("runs"), self.flag(true), self.flag(false));
         let (at, uuid) = (self.instant(at), "'00000000-0000-7000-8000-00000000000f'");
         let (state, resume) = if elsewhere { ("waiting", "'{}'") } else { ("running", "null") };
+        let noted = r#"[{"at":"2026-11-18T12:41:00.000Z"},{"at":"2026-11-18T12:42:00.000Z","error":"busy"}]"#;
+        let errors = if elsewhere { noted } else { "[]" };
         format!(
             "insert into {runs} (id, job, epoch, trigger, scheduled_for, covers, covers_from, state, due_at, priority, \
              attempt, max_attempts, crashes, exclusive, at_most_once, replica, lease, created_at, started_at, errors, \
              resume) values ('00000000-0000-7000-8000-{id:012}', '{job}', 1, 'schedule', {at}, 1, {at}, '{state}', {at}, \
-             0, 1, 3, 0, {yes}, {no}, {uuid}, {uuid}, {at}, {at}, '[]', {resume});"
+             0, 1, 3, 0, {yes}, {no}, {uuid}, {uuid}, {at}, {at}, '{errors}', {resume});"
         )
     }
 
@@ -274,6 +276,7 @@ fn assert_crowd(figures: &Figures) {
     assert_eq!((busy.running, busy.oldest_attempt), (1, Some(at("2026-11-18T13:20:00Z"))));
     assert_eq!(busy.polling_since, Some(at("2026-11-18T12:40:00Z")));
     assert_eq!(busy.last_run, Some(at("2026-11-18T13:30:06Z")));
+    assert_eq!((busy.last_failure, busy.last_error.as_deref()), (Some(at("2026-11-18T12:42:00Z")), Some("busy")));
 }
 
 /// Rows of the large ledger: enough to tell an index from a scan, few enough for every commit.

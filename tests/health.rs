@@ -91,7 +91,7 @@ fn metrics_named(expression: &str) -> BTreeSet<&str> {
 #[test]
 fn every_metric_that_a_rule_names_is_exported() {
     let jobs = jobs();
-    let text = Metrics::new(&jobs, "0.1.0", "").render(&jobs, &snapshot(), now());
+    let text = Metrics::new(&jobs, "0.1.0", "").render(&snapshot(), now());
     let exported: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
 
@@ -238,6 +238,29 @@ async fn an_old_success_is_remembered_behind_many_failures_and_found_again_after
     assert_eq!(observer.reader().load().jobs[&name("a")].day.errors, 0);
     observer.sample(&engine, world.now()).await.unwrap();
     assert_eq!(observer.reader().load().jobs[&name("a")].day.errors, 55);
+}
+
+#[tokio::test]
+async fn a_job_whose_only_run_waits_for_its_retry_has_run_and_says_what_failed() {
+    let table = "[jobs.a]\nevery = '1h'\ncritical = true\nstale_after = '70s'\n\
+                 retry = { max_attempts = 3, backoff = '20min' }\nrun.noop = {}";
+    let mut world = World::new(table, "2026-03-02 08:00").await;
+    world.script("a", |_| (TimeDelta::zero(), Ended::Answered(Err(Failure::retry("busy")))));
+    world.run_until("2026-03-02 09:05").await;
+    let engine = Arc::clone(&world.house.as_ref().unwrap().engine);
+    let starting = Snapshot::starting(ReplicaId(Uuid::nil()), "0.0.0", world.now());
+    let observer = Observer::new(Arc::new(arc_swap::ArcSwap::from_pointee(starting)));
+
+    observer.sample(&engine, world.now()).await.unwrap();
+
+    let look = observer.reader().load_full();
+    let stats = &look.jobs[&name("a")];
+    let hour = Some(utc("2026-03-02 09:00"));
+    assert_eq!((stats.waiting, stats.last_success, stats.last_error.as_deref()), (1, None, Some("busy")));
+    assert_eq!((stats.last_run, stats.last_failure), (hour, hour));
+    let job = Job { handler: "http", ..Job::clone(&engine.desk().table.jobs[&name("a")].job) };
+    let health = assess(&[Arc::new(job)], &look, world.now());
+    assert_eq!(health.job("a").unwrap().status, JobStatus::Stale, "{health:?}");
 }
 
 #[tokio::test]

@@ -164,8 +164,7 @@ async fn a_run_that_ends_without_its_process_is_counted() {
     lease::note_freed(engine, &freed);
 
     let snapshot = Snapshot::starting(engine.running.replica(), "", world.now());
-    let jobs: Vec<_> = engine.table().jobs.values().map(|entry| Arc::clone(&entry.job)).collect();
-    let text = engine.metrics.render(&jobs, &snapshot, world.now());
+    let text = engine.metrics.render(&snapshot, world.now());
     assert!(text.contains("workers_job_runs_total{job_name=\"mail\",outcome=\"unknown\"} 1"), "{text}");
     assert!(text.contains("job_failures{job_name=\"mail\"} 1"), "{text}");
     assert!(!text.contains("workers_job_runs_total{job_name=\"probe\",outcome=\"lost\"} 1"), "it goes on: {text}");

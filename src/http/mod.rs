@@ -7,6 +7,7 @@ mod routes;
 mod access;
 mod browser;
 mod answers;
+mod kept;
 mod api;
 mod problem;
 #[cfg(test)]

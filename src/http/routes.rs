@@ -20,6 +20,7 @@ use super::{
     HttpState,
     access::{Need, Refusal},
     answers, api, browser,
+    kept::Shelf,
     problem::{self, Problem},
 };
 
@@ -76,6 +77,7 @@ pub fn route_table() -> impl Iterator<Item = (&'static str, &'static str, Door)>
 pub struct App {
     pub http: HttpState,
     pub desk: Arc<api::Desk>,
+    pub shelf: Arc<Shelf>,
     /// Of the listener.
     pub port: u16,
     /// Requests at once on all routes that are not public. Fewer than there are connections: health finds a place.

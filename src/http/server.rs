@@ -20,6 +20,7 @@ use tracing::{error, warn};
 
 use super::{
     HttpState, api,
+    kept::Shelf,
     places::{Place, Places},
     routes::{App, router},
 };
@@ -122,6 +123,7 @@ async fn receive(listener: std::net::TcpListener, state: HttpState, shutdown: Ca
     let most = connections(getrlimit(Resource::Nofile).current);
     let routes = router(App {
         port: listener.local_addr().map_or(0, |address| address.port()),
+        shelf: Arc::new(Shelf::new(database.clone())),
         desk: Arc::new(api::Desk::new(database, shutdown.clone())),
         // A quarter of the connections is left for health, which answers at once.
         places: Arc::new(Semaphore::new(most - most.div_ceil(4))),

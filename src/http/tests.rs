@@ -12,16 +12,19 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::Notify,
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{Access, Door, HttpState, ListenError, Tokens, listen, route_table, serve};
 use crate::{
     clock::Clock,
-    domain::health::{
-        Snapshot,
-        tests::{at, fine, job, snapshot},
+    domain::{
+        health::{
+            FailedReload, Snapshot,
+            tests::{at, fine, job, snapshot},
+        },
+        job::Job,
     },
     metrics::Metrics,
 };
@@ -41,13 +44,16 @@ struct House {
 
 impl House {
     async fn open(access: Access) -> Self {
+        Self::with(access, vec![Arc::new(job("fila_worker", "every 30s"))]).await
+    }
+
+    async fn with(access: Access, jobs: Vec<Arc<Job>>) -> Self {
         let now = at("2026-11-18T13:30:10Z");
-        let jobs = Arc::new(vec![Arc::new(job("fila_worker", "every 30s"))]);
         let mut look = snapshot(now);
-        look.jobs.insert(jobs[0].name.clone(), fine(now));
+        look.jobs = jobs.iter().map(|job| (job.name.clone(), fine(now))).collect();
         let state = HttpState {
             metrics: Arc::new(Metrics::new(&jobs, "0.1.0", "")),
-            jobs: Arc::new(ArcSwap::from_pointee(jobs.to_vec())),
+            jobs: Arc::new(ArcSwap::from_pointee(jobs)),
             store: Arc::new(OnceLock::new()),
             bell: Arc::new(Notify::new()),
             snapshot: Arc::new(ArcSwap::from_pointee(look)),
@@ -76,10 +82,14 @@ impl House {
     }
 
     async fn ask(&self, method: &str, path: &str, header: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
         let header = if header.is_empty() { String::new() } else { format!("{header}\r\n") };
         let host = self.address;
         let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{header}\r\n");
+        self.send(&request).await
+    }
+
+    async fn send(&self, request: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         read_answer(stream).await
     }
@@ -121,7 +131,7 @@ async fn the_code_of_health_follows_the_status_and_the_query() {
 
     for failures in [0, 1] {
         house.change(|look| look.jobs.values_mut().for_each(|stats| stats.consecutive_failures = failures));
-        for query in ["", "?strict=1", "?strict=1&as=200"] {
+        for query in ["", "?strict=1", "?strict=1&as=200", "?strict=1&strict=1", "?strict=%zz&a=b&&=&%ff"] {
             codes.push(house.get(&format!("/health/workers{query}")).await.0);
         }
     }
@@ -130,7 +140,66 @@ async fn the_code_of_health_follows_the_status_and_the_query() {
         codes.push(house.get(path).await.0);
     }
 
-    assert_eq!(codes, [200, 200, 200, 200, 503, 200, 503, 200, 500, 500, 200]);
+    assert_eq!(codes, [200, 200, 200, 200, 200, 200, 503, 200, 503, 200, 503, 200, 500, 500, 200]);
+}
+
+#[tokio::test]
+async fn an_open_listener_tells_words_from_outside_only_to_those_who_named_it() {
+    let house = House::on_loopback().await;
+    house.change(|look| {
+        look.reload = Some(FailedReload { since: look.planner.started_at, problem: "line 3: s3cret".into() });
+        look.jobs.values_mut().for_each(|stats| stats.last_error = Some("s3cret".into()));
+    });
+
+    for path in ["/health/workers", "/health/jobs"] {
+        let (code, told) = house.get(path).await;
+        assert!(code == 200 && told.contains("s3cret"), "{told}");
+        for host in ["evil.example".to_owned(), format!("evil.example:{}", house.address.port())] {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            let (code, public) = house.send(&request).await;
+            assert!(code == 200 && !public.contains("s3cret"), "{public}");
+        }
+        assert_eq!(house.get(path).await.1, told, "each has an answer of their own");
+    }
+}
+
+/// Jobs of the large table: its answers take long enough for others to come meanwhile.
+const MANY: usize = 3_000;
+/// Clients that ask for the same answer at once.
+const CROWD: usize = 40;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn liveness_does_not_wait_for_long_answers_and_a_crowd_is_given_one_of_them() {
+    let jobs = (0..MANY).map(|number| Arc::new(job(&format!("job_{number}"), "every 30s"))).collect();
+    let house = Arc::new(House::with(rule("127.0.0.1:8000", false, &[]), jobs).await);
+    let watch = Clock::system();
+    let begun = watch.boot();
+    assert_eq!(house.get("/health/workers").await.0, 200);
+    let alone = watch.boot() - begun;
+    house.change(|_| ());
+
+    let begun = watch.boot();
+    let mut crowd = JoinSet::new();
+    for path in ["/health/workers"; CROWD].into_iter().chain(["/metrics"]) {
+        let (house, watch) = (Arc::clone(&house), watch.clone());
+        crowd.spawn(async move { (house.get(path).await.0, path, watch.boot() - begun) });
+    }
+    let (mut longest, mut answered) = (Duration::ZERO, Duration::ZERO);
+    while !crowd.is_empty() {
+        let asked = watch.boot();
+        assert_eq!(house.get("/livez").await.0, 200);
+        longest = longest.max(watch.boot() - asked);
+        while let Some(done) = crowd.try_join_next() {
+            let (code, path, took) = done.unwrap();
+            assert_eq!(code, 200, "{path}");
+            answered = if path == "/metrics" { answered } else { answered.max(took) };
+        }
+    }
+
+    // One after another they would take forty times as long, and liveness would wait for all of them.
+    let bound = alone * (CROWD as u32 / 4) + Duration::from_secs(1);
+    assert!(answered < bound, "{answered:?} for all, {alone:?} for one");
+    assert!(longest < alone * 4 + Duration::from_secs(1), "{longest:?}, {alone:?} for one answer");
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! Keeps the log under the rate above which hosts throw lines away on their own, and unseen.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tracing::Level;
 
@@ -8,6 +11,14 @@ use tracing::Level;
 pub const LINES_A_SECOND: u32 = 498;
 /// Of these, lines that only warnings and errors get: a flood of good news must not drown the bad.
 const KEPT_FOR_TROUBLE: u32 = 99;
+
+/// Lines that this process has dropped.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines this process has dropped since its start, by all limiters together.
+pub fn dropped_lines() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
 
 #[derive(Default)]
 pub struct Limiter(Mutex<Second>);
@@ -38,12 +49,14 @@ impl Limiter {
         let admitted = now.written < limit;
         now.written += u32::from(admitted);
         now.dropped += u64::from(!admitted);
+        DROPPED.fetch_add(u64::from(!admitted), Ordering::Relaxed);
         admitted
     }
 
     /// A line that was admitted found no room on its way out.
     pub fn lost(&self) {
         self.now().dropped += 1;
+        DROPPED.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many lines were dropped in the seconds before this one and not told yet; they count as told now.

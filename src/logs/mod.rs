@@ -26,6 +26,7 @@ use limiter::Limiter;
 use line::Line;
 use pen::Pen;
 
+pub use limiter::dropped_lines;
 pub use pen::finish;
 
 /// The replica named in each line; set once it is known.

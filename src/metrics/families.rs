@@ -12,7 +12,7 @@ use crate::domain::{
 
 /// Buckets of `job_duration_seconds`, as documented.
 const DURATION_BUCKETS: [f64; 14] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
-/// Buckets of `workers_lag_seconds`, as documented.
+/// Buckets of `workers_lag_seconds`, as documented, and of `workers_queue_wait_seconds`.
 const LAG_BUCKETS: [f64; 13] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0];
 /// The reasons for which an instant of a scheduled job enters the ledger without a run.
 const SKIPS: [Reason; 9] = [
@@ -36,7 +36,10 @@ pub struct Counted {
     pub items: IntCounterVec,
     pub duration: HistogramVec,
     pub lag: Histogram,
+    pub queue_processed: IntCounterVec,
+    pub queue_wait: Histogram,
     pub lease_lost: IntCounter,
+    pub dropped_lines: IntCounter,
     pub http: IntCounterVec,
 }
 
@@ -65,10 +68,15 @@ impl Counted {
                 HistogramOpts::new("job_duration_seconds", "Duration of attempts").buckets(DURATION_BUCKETS.to_vec()),
                 &["job_name"],
             )),
-            lag: at.keep(Histogram::with_opts(
-                HistogramOpts::new("workers_lag_seconds", "Start minus due, of first attempts")
-                    .buckets(LAG_BUCKETS.to_vec()),
-            )),
+            lag: at.lags("workers_lag_seconds", "Start minus due, of first attempts"),
+            queue_processed: at.counters(
+                "workers_queue_processed_total",
+                "Runs of a queue finished, by outcome",
+                &["queue", "outcome"],
+            ),
+            queue_wait: at.lags("workers_queue_wait_seconds", "Start minus due, of first attempts in queues"),
+            dropped_lines: at
+                .keep(IntCounter::new("workers_log_lines_dropped_total", "Lines that the log has dropped")),
             lease_lost: at.keep(IntCounter::new("workers_lease_lost_total", "Leases that ran out under this replica")),
             http: at.counters("workers_http_requests_total", "HTTP answers given", &["route", "code"]),
         }
@@ -77,10 +85,13 @@ impl Counted {
     /// Makes each series of the job, so that a rate is right from the first event on.
     pub fn start_at_zero(&self, job: &Job) {
         let name = job.name.as_str();
+        let scheduled = job.schedule.is_some();
         for outcome in Outcome::ALL {
             self.runs.with_label_values(&[name, outcome.word()]);
+            if !scheduled {
+                self.queue_processed.with_label_values(&[name, outcome.word()]);
+            }
         }
-        let scheduled = job.schedule.is_some();
         for trigger in Trigger::ALL.iter().filter(|trigger| scheduled != (**trigger == Trigger::Enqueue)) {
             self.triggers.with_label_values(&[name, trigger.word()]);
         }
@@ -179,7 +190,10 @@ impl Shown {
             scheduler_lag: at.gauge("scheduler_lag", "Age in seconds of the oldest due instant that is not recorded"),
             lag: at
                 .gauge("workers_scheduler_lag_seconds", "Age of the oldest due instant that is not recorded; 0 = none"),
-            last_tick: at.gauge("workers_scheduler_last_tick_timestamp_seconds", "End of the planner's last turn"),
+            last_tick: at.gauge(
+                "workers_scheduler_last_tick_timestamp_seconds",
+                "End of the planner's last turn; while the process drains, now",
+            ),
             unexplained: at.whole("workers_occurrences_unexplained", "Instants missing, doubled or extra; must be 0"),
             db_up: at.whole("workers_db_up", "1 = the database answers"),
             db_ephemeral: at.whole("workers_db_ephemeral", "1 = the ledger goes with its container"),
@@ -214,7 +228,11 @@ impl Shown {
                 &["job_name"],
             ),
             queue_size: at.whole_gauges("queue_size", "Runs waiting, or what a drain left", &["queue"]),
-            queue_states: at.whole_gauges("workers_queue_size", "Runs of a queue, by state", &["queue", "state"]),
+            queue_states: at.whole_gauges(
+                "workers_queue_size",
+                "Runs of a queue, by state; failed = in the last 24 h",
+                &["queue", "state"],
+            ),
             queue_oldest_age: at.gauges("workers_queue_oldest_age_seconds", "Age of the oldest due run", &["queue"]),
         }
     }
@@ -234,6 +252,10 @@ impl Family<'_> {
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.keep(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn lags(&self, name: &str, help: &str) -> Histogram {
+        self.keep(Histogram::with_opts(HistogramOpts::new(name, help).buckets(LAG_BUCKETS.to_vec())))
     }
 
     fn whole(&self, name: &str, help: &str) -> IntGauge {

@@ -8,7 +8,7 @@ use super::families::{Counted, Shown};
 
 impl Counted {
     pub fn forget_all_but(&self, names: &BTreeSet<&str>) {
-        for family in [&self.runs, &self.triggers, &self.skipped, &self.retries, &self.items] {
+        for family in [&self.runs, &self.triggers, &self.skipped, &self.retries, &self.items, &self.queue_processed] {
             forget(family, names);
         }
         forget(&self.duration, names);
@@ -30,7 +30,8 @@ impl Shown {
 fn forget<B: MetricVecBuilder>(family: &MetricVec<B>, names: &BTreeSet<&str>) {
     for metric in family.collect().iter().flat_map(|family| family.get_metric()) {
         let labels: HashMap<&str, &str> = metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
-        if labels.get("job_name").is_some_and(|name| !names.contains(name)) {
+        let job = labels.get("job_name").or_else(|| labels.get("queue"));
+        if job.is_some_and(|name| !names.contains(name)) {
             // Gone already is as good as gone now.
             let _ = family.remove(&labels);
         }

@@ -12,8 +12,8 @@ mod scrape;
 mod tests;
 
 use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -39,12 +39,17 @@ pub struct Metrics {
     counted: Counted,
     shown: Shown,
     failures: Failures,
-    /// The jobs of the table at work.
-    names: ArcSwap<HashSet<JobName>>,
+    /// The jobs of the table at work, and whether each is a queue.
+    names: ArcSwap<HashMap<JobName, bool>>,
+    /// The same jobs. In hand while series come, go or are written out: a scrape that began under an old table must not
+    /// bring its series back.
+    jobs: Mutex<Vec<Arc<Job>>>,
+    /// Tells how many lines the log has dropped.
+    dropped_lines: OnceLock<fn() -> u64>,
 }
 
-fn names_of(jobs: &[Arc<Job>]) -> HashSet<JobName> {
-    jobs.iter().map(|job| job.name.clone()).collect()
+fn names_of(jobs: &[Arc<Job>]) -> HashMap<JobName, bool> {
+    jobs.iter().map(|job| (job.name.clone(), job.schedule.is_none())).collect()
 }
 
 impl Metrics {
@@ -57,11 +62,20 @@ impl Metrics {
             counted.start_at_zero(job);
         }
         shown.build_info.with_label_values(&[version, revision]).set(1);
-        Self { registry, counted, shown, failures: Failures::default(), names: ArcSwap::from_pointee(names_of(jobs)) }
+        Self {
+            registry,
+            counted,
+            shown,
+            failures: Failures::default(),
+            names: ArcSwap::from_pointee(names_of(jobs)),
+            jobs: Mutex::new(jobs.to_vec()),
+            dropped_lines: OnceLock::new(),
+        }
     }
 
     /// The job table was replaced: new jobs begin at 0, and the series of those that are gone go too.
     pub fn follow(&self, jobs: &[Arc<Job>]) {
+        let mut at_work = self.jobs();
         let names: BTreeSet<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
         self.counted.forget_all_but(&names);
         self.shown.forget_jobs();
@@ -70,11 +84,25 @@ impl Metrics {
         for job in jobs {
             self.counted.start_at_zero(job);
         }
+        *at_work = jobs.to_vec();
+    }
+
+    /// Where the log says how many lines it has dropped since the start. The first one stays.
+    pub fn count_dropped_lines(&self, dropped: fn() -> u64) {
+        self.dropped_lines.get_or_init(|| dropped);
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, Vec<Arc<Job>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_queue(&self, job: &JobName) -> bool {
+        self.names.load().get(job).copied().unwrap_or(false)
     }
 
     /// Labels are names from the job table at work: what an old one still runs is not counted any more.
     fn knows(&self, job: &JobName) -> bool {
-        self.names.load().contains(job)
+        self.names.load().contains_key(job)
     }
 
     /// An attempt has started. The first one counts what made the run and how late it is.
@@ -85,7 +113,11 @@ impl Metrics {
         }
         self.counted.triggers.with_label_values(&[run.job.as_str(), run.trigger.word()]).inc();
         if let Some(lag_ms) = run.lag_ms {
-            self.counted.lag.observe(lag_ms as f64 / 1_000.0);
+            let lag = lag_ms as f64 / 1_000.0;
+            self.counted.lag.observe(lag);
+            if self.is_queue(&run.job) {
+                self.counted.queue_wait.observe(lag);
+            }
         }
     }
 
@@ -102,12 +134,7 @@ impl Metrics {
             self.counted.items.with_label_values(&[job]).inc_by(items);
         }
         match &settlement.next {
-            Next::Finish { outcome, .. } => {
-                self.counted.runs.with_label_values(&[job, outcome.word()]).inc();
-                if outcome.is_failure() {
-                    self.failures.push(&run.job, now);
-                }
-            }
+            Next::Finish { outcome, .. } => self.finished(&run.job, *outcome, now),
             Next::Again { .. } if settlement.attempt_spent => {
                 self.counted.retries.with_label_values(&[job]).inc();
                 self.failures.push(&run.job, now);
@@ -127,10 +154,17 @@ impl Metrics {
 
     /// A run that another process lost was settled by this one (`lost`, `unknown`), or one was cancelled while it waited.
     pub fn finished_unstarted(&self, job: &JobName, outcome: Outcome, now: DateTime<Utc>) {
-        if !self.knows(job) {
-            return;
+        if self.knows(job) {
+            self.finished(job, outcome, now);
         }
-        self.counted.runs.with_label_values(&[job.as_str(), outcome.word()]).inc();
+    }
+
+    fn finished(&self, job: &JobName, outcome: Outcome, now: DateTime<Utc>) {
+        let labels = [job.as_str(), outcome.word()];
+        self.counted.runs.with_label_values(&labels).inc();
+        if self.is_queue(job) {
+            self.counted.queue_processed.with_label_values(&labels).inc();
+        }
         if outcome.is_failure() {
             self.failures.push(job, now);
         }
@@ -152,16 +186,19 @@ impl Metrics {
     }
 
     /// The text of `/metrics`, from the counters and this look at the daemon.
-    pub fn render(&self, jobs: &[Arc<Job>], snapshot: &Snapshot, now: DateTime<Utc>) -> String {
-        let health = assess(jobs, snapshot, now);
+    pub fn render(&self, snapshot: &Snapshot, now: DateTime<Utc>) -> String {
+        let jobs = self.jobs();
+        let health = assess(&jobs, snapshot, now);
         self.shown.daemon(snapshot, &health, now);
         for (job, verdict) in jobs.iter().zip(&health.jobs) {
             self.shown.job(job, &verdict.health, snapshot.jobs.get(&job.name));
             let failures = self.failures.count(&job.name, now);
             self.shown.job_failures.with_label_values(&[job.name.as_str()]).set(failures);
         }
-        self.shown.queues(jobs, snapshot, now);
+        self.shown.queues(&jobs, snapshot, now);
         self.shown.process();
+        let dropped = self.dropped_lines.get().map_or(0, |dropped| dropped());
+        self.counted.dropped_lines.inc_by(dropped.saturating_sub(self.counted.dropped_lines.get()));
         let text = TextEncoder::new().encode_to_string(&self.registry.gather());
         text.expect("families that were registered together encode")
     }

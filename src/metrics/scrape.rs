@@ -9,7 +9,7 @@ use super::{
     process,
 };
 use crate::domain::{
-    health::{Health, JobHealth, JobStats, JobStatus, Snapshot, figures_seen},
+    health::{Health, JobHealth, JobStats, JobStatus, Snapshot, figures_seen, last_tick},
     job::{ExpectItems, Job},
 };
 
@@ -18,7 +18,7 @@ impl Shown {
         let planner = &snapshot.planner;
         self.scheduler_lag.set(health.lag_seconds);
         self.lag.set(health.lag_seconds);
-        self.last_tick.set(seconds(planner.last_turn));
+        self.last_tick.set(seconds(last_tick(snapshot, now)));
         self.unexplained.set(snapshot.unexplained);
         self.db_up.set(snapshot.database.up.into());
         self.db_ephemeral.set(snapshot.ephemeral.into());
@@ -65,6 +65,7 @@ impl Shown {
             let of = |number: fn(&JobStats) -> i64| stats.map_or(0, number);
             self.queue_states.with_label_values(&[queue, "waiting"]).set(of(|stats| stats.waiting));
             self.queue_states.with_label_values(&[queue, "running"]).set(of(|stats| stats.running));
+            self.queue_states.with_label_values(&[queue, "failed"]).set(of(|stats| stats.day.failures()));
             let oldest = stats.and_then(|stats| stats.oldest_due);
             let age = oldest.map_or(0.0, |due| (now - due).num_seconds().max(0) as f64);
             self.queue_oldest_age.with_label_values(&[queue]).set(age);

@@ -102,6 +102,7 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
     let observer = Arc::new(Observer::new(Arc::new(ArcSwap::from_pointee(snapshot))));
     let jobs: Vec<_> = options.table.jobs.values().map(|entry| Arc::clone(&entry.job)).collect();
     let metrics = Arc::new(Metrics::new(&jobs, &options.settings.version, options.revision));
+    metrics.count_dropped_lines(logs::dropped_lines);
     let (bell, store) = (Arc::new(Notify::new()), Arc::new(OnceLock::new()));
     let jobs = Arc::new(ArcSwap::from_pointee(jobs));
     let state = HttpState {

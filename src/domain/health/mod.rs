@@ -19,7 +19,7 @@ pub use jobs::{Executions, JobLists, JobsHealth, Promises};
 pub use rules::{
     AHEAD_LIMIT, CRITICAL_FAILURES, DATABASE_PATIENCE, Decide, EMPTY_SUCCESSES, ERROR_RATE, FEWEST_JUDGED,
     FIGURES_PATIENCE, Finding, JobLook, LAG_LIMIT, Limit, Look, PLANNER_PATIENCE, QUEUE_LIMIT, RECENT_FAILURES, RULES,
-    Rule, Weight, alive, figures_seen, is_ahead, scheduler_lag,
+    Rule, Weight, alive, figures_seen, is_ahead, last_tick, scheduler_lag,
 };
 pub use snapshot::{Database, Day, FailedReload, JobStats, Planner, Slots, Snapshot};
 pub use stale::{Patience, STALE_SLACK, patience};

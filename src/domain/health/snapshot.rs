@@ -119,13 +119,14 @@ pub struct JobStats {
     pub answered_until: Option<DateTime<Utc>>,
     /// First start of the oldest unfinished run that goes on elsewhere (an application that answered 202).
     pub polling_since: Option<DateTime<Utc>>,
-    /// Start of the newest attempt.
+    /// Start of the newest attempt, whether or not its run has ended.
     pub last_run: Option<DateTime<Utc>>,
     /// How the newest finished run ended, among those that were started or kept back by their gate.
     pub last_outcome: Option<Outcome>,
     pub last_reason: Option<Reason>,
     /// When a run last ended in `success` or `partial`.
     pub last_success: Option<DateTime<Utc>>,
+    /// When a run, or an attempt of one that goes on, last failed.
     pub last_failure: Option<DateTime<Utc>>,
     /// What the newest failure said, shortened. Free text: shown to holders of a token only.
     pub last_error: Option<String>,

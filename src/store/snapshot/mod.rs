@@ -40,7 +40,7 @@ pub enum Depth {
     /// The newest rows and what runs: cheap enough for every few seconds. Counts of the day, queue sizes, and whatever
     /// happened before those rows are left out.
     Newest,
-    /// Queues and the day as well.
+    /// Queues and the day as well, and the attempts of runs that wait for the next one.
     Day,
     /// The last success of each job as well, however long ago: a search that may be long for a job that only fails.
     Whole,
@@ -61,6 +61,36 @@ macro_rules! newest {
             $from,
             " where j.retired_at is null
             order by r.job, r.finished_at desc"
+        )
+    };
+}
+
+/// Of the runs that were started and go on: the newest start, and what the newest failed attempt said. Due rows are
+/// looked at where there are few, those of a schedule; the rows of a queue were seen while they waited.
+macro_rules! retried {
+    ($failed_at:literal, $error:literal) => {
+        concat!(
+            "select job, newest_start, failed_at, error
+            from (
+                select job, max(started_at) over (partition by job) as newest_start, ",
+            $failed_at,
+            " as failed_at, substr(",
+            $error,
+            ", 1, 500) as error,
+                    row_number() over (partition by job order by coalesce(",
+            $failed_at,
+            ", '') desc) as nth
+                from (
+                    select job, attempt, resume, started_at, errors from {runs} where state = 'waiting'
+                    union all
+                    select job, attempt, resume, started_at, errors from {runs} where state = 'running'
+                    union all
+                    select job, attempt, resume, started_at, errors from {runs}
+                    where state = 'due' and state <> 'finished' and scheduled_for is not null
+                ) as unfinished
+                where 0 < attempt or resume is not null
+            ) as retried
+            where nth = 1"
         )
     };
 }
@@ -109,6 +139,10 @@ statements! {
         where state <> 'finished' and scheduled_for is not null and resume is not null
         group by job",
     );
+    RETRIED = Sql::each(
+        retried!("(errors -> -1 ->> 'at')", "(errors -> -1 ->> 'error')"),
+        retried!("json_extract(errors, '$[#-1].at')", "json_extract(errors, '$[#-1].error')"),
+    );
     REPLICAS = Sql::both("select count(*) from {replicas} where state = 'live' and lease_until > $1");
 }
 
@@ -146,6 +180,9 @@ async fn figures(session: &mut Session<'_>, depth: Depth, now: DateTime<Utc>) ->
         figures.add(&row, unfinished)?;
     }
     if Depth::Newest < depth {
+        for row in session.rows(&RETRIED, params![]).await? {
+            figures.add(&row, retried)?;
+        }
         day::count(session, &mut figures, now).await?;
     }
     Ok(figures)
@@ -202,6 +239,15 @@ fn unfinished(c: &mut Columns<'_>, stats: &mut JobStats) -> Result<()> {
     stats.last_run = stats.last_run.max(c.maybe_instant()?);
     stats.oldest_attempt = c.maybe_instant()?.or(stats.oldest_attempt);
     stats.polling_since = c.maybe_instant()?.or(stats.polling_since);
+    Ok(())
+}
+
+fn retried(c: &mut Columns<'_>, stats: &mut JobStats) -> Result<()> {
+    stats.last_run = stats.last_run.max(c.maybe_instant()?);
+    // An entry that somebody edited by hand must not take the figures of all jobs away.
+    let failed_at = c.maybe_text()?.and_then(|at| at.parse().ok());
+    let error = c.maybe_text()?;
+    stats.note_failure(failed_at, || error);
     Ok(())
 }
 

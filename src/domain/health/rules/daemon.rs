@@ -16,6 +16,12 @@ pub fn alive(snapshot: &Snapshot, now: DateTime<Utc>) -> bool {
     now - planner_seen(snapshot, now) < PLANNER_PATIENCE
 }
 
+/// What a scrape shows as the planner's last turn; `None` = it has not turned yet.
+pub fn last_tick(snapshot: &Snapshot, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    // A planner that rests because the process drains has not stalled, however long the drain may take.
+    if snapshot.planner.draining { Some(now) } else { snapshot.planner.last_turn }
+}
+
 /// Age of the oldest due instant that is not in the ledger; zero = none.
 pub fn scheduler_lag(snapshot: &Snapshot, now: DateTime<Utc>) -> TimeDelta {
     let planner = &snapshot.planner;
@@ -39,7 +45,7 @@ pub fn figures_seen(snapshot: &Snapshot) -> DateTime<Utc> {
 /// When the planner was last known to work. It begins when the database is open: waiting for that is no stall.
 fn planner_seen(snapshot: &Snapshot, now: DateTime<Utc>) -> DateTime<Utc> {
     let (planner, database) = (&snapshot.planner, &snapshot.database);
-    match planner.last_turn {
+    match last_tick(snapshot, now) {
         Some(turned) => turned,
         None if database.migrated => planner.started_at.max(database.since),
         None => now,
@@ -49,7 +55,7 @@ fn planner_seen(snapshot: &Snapshot, now: DateTime<Utc>) -> DateTime<Utc> {
 pub fn stalled(look: &Look<'_>) -> Option<Finding> {
     let (snapshot, now) = (look.snapshot, look.now);
     let since = planner_seen(snapshot, now);
-    let holds = !snapshot.planner.draining && !alive(snapshot, now);
+    let holds = !alive(snapshot, now);
     let message = || format!("the planner has not turned for {} s", (now - since).num_seconds());
     holds.then(|| Finding::new(Some(since), message()))
 }

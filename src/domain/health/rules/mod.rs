@@ -17,7 +17,7 @@ use super::{
 };
 use crate::domain::job::Job;
 
-pub use daemon::{alive, figures_seen, is_ahead, scheduler_lag};
+pub use daemon::{alive, figures_seen, is_ahead, last_tick, scheduler_lag};
 pub use job::attempts_stuck;
 pub use table::{
     AHEAD_LIMIT, CRITICAL_FAILURES, DATABASE_PATIENCE, EMPTY_SUCCESSES, ERROR_RATE, FEWEST_JUDGED, FIGURES_PATIENCE,
