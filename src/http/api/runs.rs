@@ -86,17 +86,10 @@ pub async fn cancel(State(app): State<App>, id: PathText, request: Request) -> A
 pub async fn retry(State(app): State<App>, id: PathText, request: Request) -> Answer {
     let id = run_id(id)?;
     no_members(&app, request).await?;
-    let old = read(&app, id).await?.ok_or_else(|| unknown(id))?;
-    if old.state != RunState::Finished {
-        let detail = format!("run {id} has not finished: it is {}", old.state);
-        return Err(Problem::new(StatusCode::CONFLICT, detail));
-    }
+    let store = store(&app.http)?;
     let now = app.http.clock.now();
-    let (new, fresh) = write(&app, ask::again(old, now), now).await?;
-    if !fresh {
-        let detail = format!("run {new} has the same dedupe_key and has not finished");
-        return Err(Problem::new(StatusCode::CONFLICT, detail));
-    }
+    let new = app.desk.ask(async move { store.retry(id, None, now).await }).await?;
+    app.http.bell.notify_one();
     Ok(shown(&app, StatusCode::ACCEPTED, new).await)
 }
 
