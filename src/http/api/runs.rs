@@ -43,11 +43,7 @@ pub async fn enqueue(State(app): State<App>, name: PathText, request: Request) -
     let now = app.http.clock.now();
     let new = ask::new_run(&job, body::members(&bytes)?, now)?;
     drop(bytes);
-    if let Some(reason) = &job.disabled {
-        let detail = format!("job \"{}\" is disabled here: {reason}", job.name);
-        return Err(Problem::new(StatusCode::CONFLICT, detail));
-    }
-    let (id, fresh) = write(&app, new, now).await?;
+    let (id, fresh) = write(&app, (job, new), now).await?;
     let code = if fresh { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok(shown(&app, code, id).await)
 }
@@ -137,9 +133,13 @@ async fn no_members(app: &App, request: Request) -> Result<(), Problem> {
 }
 
 /// Acknowledged after commit; whether the run is new.
-async fn write(app: &App, new: NewRun, now: DateTime<Utc>) -> Result<(RunId, bool), Problem> {
+async fn write(app: &App, (job, new): (Arc<Job>, NewRun), now: DateTime<Utc>) -> Result<(RunId, bool), Problem> {
     let store = store(&app.http)?;
-    let enqueued = app.desk.ask(async move { store.enqueue_many(&[new], now).await }).await?;
+    let verb = async move {
+        store.refuse_unable(&job, new.trigger, now).await?;
+        store.enqueue_many(&[new], now).await
+    };
+    let enqueued = app.desk.ask(verb).await?;
     app.http.bell.notify_one();
     let enqueued = enqueued.first().expect("one request has one answer");
     Ok((enqueued.run, enqueued.fresh))
