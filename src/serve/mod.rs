@@ -41,7 +41,7 @@ pub use crate::http::ListenError;
 pub use once::{Once, once_elsewhere};
 pub use options::database;
 pub use prepare::{database_is_there, refused_statements};
-pub use table::Reader;
+pub use table::{Reader, Watched};
 
 use house::House;
 use opening::{app_database, handlers_runtime, open};
