@@ -50,6 +50,13 @@ fn what_is_not_the_service_is_unreachable_and_a_wrong_address_is_usage() {
     complain(&setup, &["health", "--url", "localhost:8000"], 2, "http://");
     complain(&setup, &["health", "--url", "ftp://example.org"], 2, "http://");
     complain(&setup, &["status", "--url", "http://"], 2, "--url");
+    for address in ["http://ana:canary@127.0.0.1:8000", "http://ana@127.0.0.1:8000", "http://:canary@127.0.0.1:8000"] {
+        for command in [&["health"][..], &["status"], &["trigger", "mail"]] {
+            let (code, _, stderr) = told(&setup.run(&[command, &["--url", address]].concat()));
+            assert_eq!(code, Some(2), "{stderr}");
+            assert!(stderr.contains("WORKERS_TOKEN") && !stderr.contains("canary"), "{stderr}");
+        }
+    }
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub struct Remote {
 pub struct Answer {
     pub code: u16,
     pub body: Value,
-    /// Who answered, for messages: without a password.
+    /// Who answered, for messages.
     pub from: String,
 }
 
@@ -99,14 +99,9 @@ impl Remote {
         Ok(Answer { code, body, from })
     }
 
-    /// The address as it may be shown.
+    /// The address for messages: no user is in it, so it may be shown.
     fn shown(&self) -> String {
-        let mut url = self.base.clone();
-        if url.password().is_some() {
-            // Only addresses without a host have no place for one, and ours has a host.
-            let _ = url.set_password(Some("***"));
-        }
-        url.as_str().trim_end_matches('/').to_owned()
+        self.base.as_str().trim_end_matches('/').to_owned()
     }
 }
 
@@ -145,6 +140,10 @@ fn local(mut listen: std::net::SocketAddr) -> String {
 fn parse(text: &str) -> Result<Url, Stop> {
     let example = "write it like http://127.0.0.1:8000";
     match Url::parse(text) {
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            let advice = "the service asks for a token: set WORKERS_TOKEN, and leave the user out of the address";
+            Err(Stop::new(Exit::Usage, format!("--url holds a user or a password: {advice}")))
+        }
         Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
         Ok(_) => Err(Stop::new(Exit::Usage, format!("--url begins with neither http:// nor https://: {example}"))),
         Err(error) => Err(Stop::new(Exit::Usage, format!("--url is not an address ({error}): {example}"))),
