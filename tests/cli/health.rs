@@ -77,6 +77,30 @@ fn liveness_needs_no_job_table_and_no_time() {
 }
 
 #[test]
+fn an_edit_of_the_table_does_not_make_a_well_daemon_look_dead() {
+    let table = "version = 1\n[jobs.a]\nrun.noop = {}\n";
+    let mut daemon = Setup::new(table).start();
+    let nameless = |setup: &Setup| {
+        let mut command = setup.command(&["health", "--live"]);
+        told(&command.env_remove("WORKERS_LISTEN").env_remove("PORT").output().unwrap())
+    };
+
+    for edited in ["not a table".to_owned(), format!("{table}[server]\nlisten = \"127.0.0.1:9\"\n")] {
+        daemon.setup.write_jobs(&edited);
+        let (code, stdout, stderr) = nameless(&daemon.setup);
+        assert_eq!((code, stdout.as_str()), (Some(0), "ok\n"), "{stderr}");
+        assert!(stderr.contains(&format!("asked http://127.0.0.1:{}", daemon.port)), "{stderr}");
+    }
+    daemon.terminate();
+
+    assert!(!daemon.setup.path("workers.listen").exists(), "it goes with the daemon");
+    std::fs::write(daemon.setup.path("workers.listen"), format!("127.0.0.1:{}\n", daemon.port)).unwrap();
+    let (code, _, stderr) = nameless(&daemon.setup);
+    assert_eq!(code, Some(4), "{stderr}");
+    assert!(stderr.contains("asked http://127.0.0.1:9"), "a stale one is harmless: {stderr}");
+}
+
+#[test]
 fn watching_goes_on_through_outages_and_ends_when_it_is_told_to() {
     let mut daemon = Setup::new("version = 1\n[jobs.a]\nrun.noop = {}\n").start();
     let url = format!("http://127.0.0.1:{}", daemon.port);

@@ -12,7 +12,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::exit::{Exit, Stop};
-use crate::config::Config;
+use crate::{config::Config, serve::written_address};
 
 /// Longest time the service may take for an answer that it need not wait for.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,6 +54,12 @@ impl Remote {
         };
         let client = reqwest::Client::builder().no_proxy().redirect(redirect::Policy::none()).build();
         Ok(Self { base, token, client: client.context("cannot make an HTTP client")? })
+    }
+
+    /// Where the daemon of our data_dir has written that it listens, if it has.
+    pub fn written(config: &Config) -> anyhow::Result<Option<Self>> {
+        let Some(address) = written_address(&config.data_dir) else { return Ok(None) };
+        Self::find(&At { url: Some(local(address)) }, Ok(config.clone())).map(Some)
     }
 
     /// `GET path`, with an answer within `patience`.
@@ -100,7 +106,7 @@ impl Remote {
     }
 
     /// The address for messages: no user is in it, so it may be shown.
-    fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         self.base.as_str().trim_end_matches('/').to_owned()
     }
 }
