@@ -197,6 +197,21 @@ async fn a_watched_file_is_reloaded_when_it_changes_however_it_is_replaced() {
     daemon.terminate();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_made_while_the_database_is_awaited_is_seen_by_who_watches() {
+    let cluster = std::sync::Arc::new(Cluster::start());
+    let database = cluster.database().await;
+    cluster.stop();
+    let mut daemon = Setup::new(&table("")).database(&database.url).spawn(&["start", "--watch"]);
+    daemon.wait_for("the wait for the database", |daemon| 0 < times_logged(daemon, "trying again"));
+
+    daemon.setup.write_jobs(&table(&noop("edited", "1h")));
+    cluster.start_again();
+
+    daemon.wait_for("the edited table", |daemon| has_job(daemon, "edited"));
+    daemon.terminate();
+}
+
 #[tokio::test]
 async fn settings_of_the_process_are_named_as_waiting_for_a_start() {
     let mut daemon = Setup::new(&table("")).start();

@@ -111,7 +111,7 @@ fn names() -> impl Iterator<Item = (&'static str, String)> {
     KINDS.into_iter().flat_map(|(kind, many)| (0..many).map(move |number| (kind, format!("{kind}_{number}"))))
 }
 
-async fn trigger_all(daemon: &Daemon) {
+fn trigger_all(daemon: &Daemon) {
     for (_, name) in names() {
         let answer = daemon.setup.run(&["trigger", &name]);
         assert!(answer.status.success(), "{name}: {}", String::from_utf8_lossy(&answer.stderr));
@@ -157,7 +157,7 @@ fn assert_ends(runs: &BTreeMap<String, Vec<Run>>, sleeps: bool) {
 
 async fn stop_and_start_again(setup: Setup, url: &str, target: &Target) {
     let mut daemon = setup.env("WORKERS_SHUTDOWN_GRACE", "3s").start();
-    trigger_all(&daemon).await;
+    trigger_all(&daemon);
     wait_until_running(&daemon, url).await;
     let programs = |daemon: &Daemon| ["deaf_", "polite_", "silent_"].map(|kind| lines_of(daemon, kind));
     daemon.wait_for("the programs to listen", |daemon| programs(daemon) == [2, 1, 1]);

@@ -21,7 +21,7 @@ use serde_json::json;
 use crate::{clock::Clock, config::Flags, serve};
 use exit::{Exit, Stop, exit_of};
 use ledger::books::Books;
-use load::{Loaded, check, config, flags, load, settings, surroundings, whereabouts};
+use load::{Loaded, check, config, flags, load, settings};
 use output::{Output, line};
 use remote::{At, Remote, health, status};
 use schedule::Mistake;
@@ -160,10 +160,7 @@ impl Arguments {
                 let remote = Remote::find(&arguments.at, settings(&flags))?;
                 status::status(&arguments, &remote, output).await
             }
-            Command::Health(arguments) => {
-                let nearby = if arguments.at.url.is_some() { surroundings(&flags) } else { whereabouts(&flags) };
-                health::health(&arguments, &Remote::find(&arguments.at, nearby)?, output).await
-            }
+            Command::Health(arguments) => health::find(&arguments, &flags, output).await,
             Command::Migrate(command) => migrate::migrate(command, &serve::database(&settings(&flags)?), output).await,
             Command::Config(command) => config::config(&command, &flags, output).await,
             Command::Completions(arguments) => completions::completions(&arguments, Self::command()),

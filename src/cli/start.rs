@@ -1,6 +1,6 @@
 //! `start` and `run`: the daemon, whole or narrowed down to some jobs.
 
-use std::{collections::BTreeSet, io::IsTerminal as _, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, io::IsTerminal as _, time::Duration};
 
 use clap::Args;
 use serde_json::json;
@@ -10,7 +10,7 @@ use super::{
     exit::{Exit, Stop},
     given::payload,
     ledger::books::unknown,
-    load::{Loaded, load},
+    load::{Loaded, load, surroundings},
     output::Output,
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     engine::Scope,
     job_table::Entry,
     logs::{self, Look},
-    serve::{self, Goodbye, Once, Options, Reader},
+    serve::{self, Goodbye, Once, Options, Reader, Watched},
     store::StoreError,
 };
 
@@ -60,6 +60,8 @@ pub struct RunArguments {
 
 /// The daemon, until it is told to stop.
 pub async fn start(flags: Flags, arguments: StartArguments) -> anyhow::Result<Exit> {
+    let watched =
+        arguments.watch.then(|| surroundings(&flags).map(|early| Watched::now(early.jobs_file))).transpose()?;
     let loaded = load(&flags)?;
     let scope = Scope {
         only: names(&loaded, arguments.only)?,
@@ -69,7 +71,7 @@ pub async fn start(flags: Flags, arguments: StartArguments) -> anyhow::Result<Ex
     };
     log(&loaded.config)?;
     info!(component = "scheduler", "Process starting");
-    let reader = reader(flags, arguments.watch.then(|| loaded.config.jobs_file.clone()));
+    let reader = reader(flags, watched);
     let options = Options::new(&loaded.config, loaded.table, scope, reader);
     Ok(exit_of(serve::start(options).await?))
 }
@@ -143,7 +145,7 @@ fn names(loaded: &Loaded, names: Vec<String>) -> Result<BTreeSet<String>, Stop> 
 }
 
 /// Reads the job table as the start did, for a reload.
-fn reader(flags: Flags, watched: Option<PathBuf>) -> Reader {
+fn reader(flags: Flags, watched: Option<Watched>) -> Reader {
     let read = move || load(&flags).map(|loaded| loaded.table).map_err(|stop| stop.message);
     Reader { read: Box::new(read), watched }
 }

@@ -22,10 +22,9 @@ use crate::{
     clock::Clock,
     domain::{
         duration,
-        job::Job,
         run::{Outcome, Run, RunId, State, Trigger},
     },
-    store::{JobRow, NewRun, StoreError},
+    store::{NewRun, StoreError},
 };
 
 /// `--wait` without `--timeout` waits this long.
@@ -93,7 +92,6 @@ struct Seen {
 /// Asks for a run in the database.
 pub async fn in_books(books: &Books, arguments: &TriggerArguments, output: Output) -> anyhow::Result<Exit> {
     let job = books.job(&arguments.name)?;
-    refuse_unable(job, books.row(&job.name).await?, books.now)?;
     let run = NewRun {
         job: job.name.clone(),
         // A queue has no runs but those that are asked for.
@@ -106,6 +104,7 @@ pub async fn in_books(books: &Books, arguments: &TriggerArguments, output: Outpu
         max_attempts: None,
         retry_of: None,
     };
+    books.store.refuse_unable(job, run.trigger, books.now).await?;
     let id = books.store.enqueue(&run, books.now).await?;
     let asked = Asked { id: id.to_string(), job: job.name.to_string(), output };
     if !arguments.wait {
@@ -141,27 +140,6 @@ async fn look_in(books: &Books, id: RunId) -> Result<Option<Seen>, StoreError> {
     }))
 }
 
-/// A job that nobody would run says so now, not by a run that waits for ever.
-fn refuse_unable(job: &Job, row: Option<JobRow>, now: DateTime<Utc>) -> Result<(), Stop> {
-    let name = &job.name;
-    let Some(row) = row.filter(|row| row.retired_at.is_none()) else {
-        let message = format!(
-            "job {:?} is not in the active job table: start the service with this one, or run `workers config activate`",
-            name.as_str()
-        );
-        return Err(Stop::new(Exit::NotFound, message));
-    };
-    if let Some(reason) = &job.disabled {
-        return Err(Stop::new(Exit::Conflict, format!("job {:?} is disabled here: {reason}", name.as_str())));
-    }
-    if row.is_paused(now) {
-        let reason = row.paused_reason.unwrap_or_default();
-        let message = format!("job {:?} is paused ({reason}): `workers jobs resume {name}` first", name.as_str());
-        return Err(Stop::new(Exit::Conflict, message));
-    }
-    Ok(())
-}
-
 /// When the run is due: now, when the instant has passed.
 fn due_at(arguments: &TriggerArguments, now: DateTime<Utc>) -> Result<DateTime<Utc>, Stop> {
     let later = |delay| TimeDelta::from_std(delay).ok().and_then(|delay| now.checked_add_signed(delay));
@@ -179,7 +157,7 @@ fn due_at(arguments: &TriggerArguments, now: DateTime<Utc>) -> Result<DateTime<U
 /// Asks the service for a run.
 pub async fn over_http(remote: &Remote, arguments: &TriggerArguments, output: Output) -> anyhow::Result<Exit> {
     let body = request(arguments)?;
-    refuse_unable_there(remote, &arguments.name).await?;
+    refuse_unknown_there(remote, &arguments.name).await?;
     let name = utf8_percent_encode(&arguments.name, NON_ALPHANUMERIC);
     let answer = remote.post(&format!("/api/v1/jobs/{name}/runs"), &body).await?;
     let id = text(&answer.body, "id");
@@ -217,20 +195,16 @@ pub async fn over_http(remote: &Remote, arguments: &TriggerArguments, output: Ou
     }
 }
 
-/// What the service's health says of the job. The service itself takes runs of a paused job, as a queue must; but who asks
-/// for one now wants it now.
-async fn refuse_unable_there(remote: &Remote, name: &str) -> Result<(), Stop> {
+/// Asks the service's health for the jobs it has: the API says only that this one is none of them.
+async fn refuse_unknown_there(remote: &Remote, name: &str) -> Result<(), Stop> {
     let health = remote.get("/health/workers", super::remote::PATIENCE).await?;
     // Whatever this is, the request itself is answered with a reason.
     let Some(jobs) = health.body.get("jobs").and_then(Value::as_object) else { return Ok(()) };
     let from = &health.from;
-    let Some(job) = jobs.get(name) else {
+    if !jobs.contains_key(name) {
         let hint = meant(name, jobs.keys().map(String::as_str));
         let hint = hint.unwrap_or_else(|| format!("`workers status --url {from}` shows them all"));
         return Err(Stop::new(Exit::NotFound, format!("no job {name:?} in the job table of {from}; {hint}")));
-    };
-    if text(job, "status") == "paused" {
-        return Err(Stop::new(Exit::Conflict, format!("job {name:?} of {from} is paused: resume it there first")));
     }
     Ok(())
 }

@@ -1,5 +1,9 @@
 //! What looks like a secret: names of keys and variables, and addresses with a password in them.
 
+mod masked;
+
+pub use masked::Masking;
+
 /// What stands for a hidden value in every output.
 pub const MASK: &str = "***";
 

@@ -81,7 +81,7 @@ impl Keeper {
         let unknown = engine.running.compare(&held);
         if !unknown.is_empty() {
             warn!(component = "scheduler", runs = unknown.len(), "putting back runs whose claim was never answered");
-            engine.store.give_back(&unknown, now).await?;
+            engine.store.give_back(&unknown).await?;
             engine.wake.runner.notify_one();
         }
         Ok(())

@@ -24,7 +24,7 @@ use super::{
     warnings,
 };
 use crate::{
-    domain::{duration::LengthOrZero, job::JobName},
+    domain::{duration::LengthOrZero, job::JobName, secret::Masking},
     handlers::{
         Targets,
         http::{DEFAULT_TARGET, Target},
@@ -42,7 +42,7 @@ pub fn parse(text: &str, file_name: &str, environment: &Environment) -> Result<J
     let (mut root, complaints) = tree::parse(text);
     let mut problems: Vec<Problem> = Vec::new();
     variables::fill(&mut root, environment, &source, &mut problems);
-    let shown = root.to_json(true);
+    let shown = Masking::new(&environment.variables).table(root.to_json());
     let mut reader = Reader { source: &source, problems };
     let table = read_tables(root, file_name, environment, &mut reader);
     let mut problems = reader.problems;
@@ -177,7 +177,7 @@ fn process_settings(root: &Table, source: &Source<'_>) -> BTreeMap<String, (Stri
     for entry in tables {
         let Value::Table(table) = &entry.node.value else { continue };
         for key in &table.entries {
-            let text = match (key.key.as_str(), key.node.to_json(false)) {
+            let text = match (key.key.as_str(), key.node.to_json()) {
                 ("shutdown_grace", length) => LengthOrZero::deserialize(length)
                     .map(|length| format!("{}ms", length.0.as_millis()))
                     .unwrap_or_default(),

@@ -40,11 +40,12 @@ use crate::{
 pub use crate::http::ListenError;
 pub use once::{Once, once_elsewhere};
 pub use options::database;
-pub use prepare::{database_is_there, refused_statements};
-pub use table::Reader;
+pub use prepare::{database_is_there, refused_statements, written_address};
+pub use table::{Reader, Watched};
 
 use house::House;
 use opening::{app_database, handlers_runtime, open};
+use prepare::Written;
 use signals::Signals;
 use table::Reloading;
 
@@ -160,13 +161,16 @@ pub async fn start(options: Options) -> anyhow::Result<Goodbye> {
 struct Web {
     stop: CancellationToken,
     tasks: TaskTracker,
+    written: Option<Written>,
 }
 
 impl Web {
     async fn open(options: &Options, state: HttpState) -> Result<Self, ListenError> {
-        let web = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
+        let mut web = Self { stop: CancellationToken::new(), tasks: TaskTracker::new(), written: None };
         if let Some(address) = options.listen {
             let listener = http::listen(address).await?;
+            let real = listener.local_addr().unwrap_or(address);
+            web.written = Some(Written::at(&options.database.data_dir, real));
             web.tasks.spawn(http::serve(listener, state, web.stop.clone()));
         }
         Ok(web)
@@ -174,6 +178,7 @@ impl Web {
 
     async fn close(self) {
         self.stop.cancel();
+        drop(self.written);
         self.tasks.close();
         time::timeout(CLOSING_TIME, self.tasks.wait()).await.unwrap_or_default();
     }

@@ -49,11 +49,7 @@ pub async fn once_elsewhere(database: &DatabaseConfig, job: &Job, once: &Once) -
 }
 
 async fn ask(store: &Store, (job, once): (&Job, &Once), now: DateTime<Utc>) -> Result<RunId, StoreError> {
-    if let Some(reason) = paused(store, job, now).await? {
-        let name = job.name.as_str();
-        let message = format!("job {name:?} is paused ({reason}): `workers jobs resume {name}` first");
-        return Err(StoreError::Conflict(message));
-    }
+    store.refuse_unable(job, Trigger::Manual, now).await?;
     let run = NewRun {
         job: job.name.clone(),
         trigger: Trigger::Manual,
@@ -66,13 +62,6 @@ async fn ask(store: &Store, (job, once): (&Job, &Once), now: DateTime<Utc>) -> R
         retry_of: None,
     };
     store.enqueue(&run, now).await
-}
-
-/// Why the job is paused, when it is: nobody would claim its run.
-async fn paused(store: &Store, job: &Job, now: DateTime<Utc>) -> Result<Option<String>, StoreError> {
-    let rows = store.job_rows().await?;
-    let row = rows.into_iter().find(|row| row.name == job.name);
-    Ok(row.filter(|row| row.is_paused(now)).map(|row| row.paused_reason.unwrap_or_default()))
 }
 
 async fn wait(store: &Store, run: RunId, patience: Duration, clock: &Clock) -> Result<Goodbye, StoreError> {

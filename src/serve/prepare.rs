@@ -1,6 +1,13 @@
-//! Lets the database read the jobs' statements before 08:00 does.
+//! What a start prepares: the database reads the jobs' statements before 08:00 does, and the address is written down.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
+use tracing::warn;
 
 use crate::{
     domain::job::{Gate, JobName},
@@ -98,4 +105,39 @@ fn kind(store: &Store) -> &'static str {
         Kind::Postgres => "PostgreSQL",
         Kind::Sqlite => "SQLite",
     }
+}
+
+/// The file in data_dir that says where the daemon listens, for who asks it from the same place.
+const LISTEN_FILE: &str = "workers.listen";
+
+/// The written address; it goes with the daemon. One that stays behind is harmless: nobody answers there.
+pub struct Written {
+    file: PathBuf,
+    text: String,
+}
+
+impl Written {
+    /// Writes the address. A folder that cannot be written to is told, and all else goes on.
+    pub fn at(data_dir: &Path, address: SocketAddr) -> Self {
+        let written = Self { file: data_dir.join(LISTEN_FILE), text: format!("{address}\n") };
+        if let Err(error) = fs::write(&written.file, &written.text) {
+            warn!(component = "http", "`workers health` must be told the address: {}: {error}", written.file.display());
+        }
+        written
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        // Another daemon of the same folder may have written its own since.
+        if fs::read_to_string(&self.file).is_ok_and(|text| text == self.text) {
+            // What stays is harmless.
+            let _ = fs::remove_file(&self.file);
+        }
+    }
+}
+
+/// Where a daemon of this folder listens, or did when it was killed.
+pub fn written_address(data_dir: &Path) -> Option<SocketAddr> {
+    fs::read_to_string(data_dir.join(LISTEN_FILE)).ok()?.trim().parse().ok()
 }

@@ -215,6 +215,23 @@ fn status_and_health_ask_the_service_and_say_when_nobody_answers() {
 }
 
 #[test]
+fn the_job_table_is_shown_without_its_secrets() {
+    let setup = Setup::new(
+        "version = 1\n[targets.shop]\nbase_url = \"http://127.0.0.1:1\"\nheaders.Authorization = \"Bearer canary-a\"\n\
+        [jobs.token_refresh]\nevery = \"1h\"\ntimezone = \"UTC\"\npayload = { senha = \"canary-b\", to = \"x-${SHOP_TOKEN}-y\" }\n\
+        run.http = { target = \"shop\", get = \"/x?api_key=canary-c&n=1\" }\n",
+    )
+    .env("SHOP_TOKEN", "canary-d");
+
+    let shown = say(&setup, &["config", "show", "-o", "json"], 0);
+
+    assert!(!shown.contains("canary"), "{shown}");
+    let job = &json(&shown)["table"]["jobs"]["token_refresh"];
+    assert_eq!((&job["every"], &job["payload"]["to"]), (&"1h".into(), &"x-***-y".into()));
+    assert_eq!(job["run"]["http"]["get"], "/x?api_key=***&n=1");
+}
+
+#[test]
 fn the_tables_are_brought_up_to_date_on_demand() {
     let setup = Setup::new(JOBS);
 

@@ -50,6 +50,13 @@ fn what_is_not_the_service_is_unreachable_and_a_wrong_address_is_usage() {
     complain(&setup, &["health", "--url", "localhost:8000"], 2, "http://");
     complain(&setup, &["health", "--url", "ftp://example.org"], 2, "http://");
     complain(&setup, &["status", "--url", "http://"], 2, "--url");
+    for address in ["http://ana:canary@127.0.0.1:8000", "http://ana@127.0.0.1:8000", "http://:canary@127.0.0.1:8000"] {
+        for command in [&["health"][..], &["status"], &["trigger", "mail"]] {
+            let (code, _, stderr) = told(&setup.run(&[command, &["--url", address]].concat()));
+            assert_eq!(code, Some(2), "{stderr}");
+            assert!(stderr.contains("WORKERS_TOKEN") && !stderr.contains("canary"), "{stderr}");
+        }
+    }
 }
 
 #[test]
@@ -67,6 +74,30 @@ fn liveness_needs_no_job_table_and_no_time() {
     std::fs::remove_file(nowhere.path("jobs.toml")).unwrap();
     assert_eq!(say(&nowhere, &["health", "--live"], 0), "ok\n", "the port alone will do");
     complain(&elsewhere.env("WORKERS_LISTEN", "here"), &["health", "--live"], 3, "WORKERS_LISTEN");
+}
+
+#[test]
+fn an_edit_of_the_table_does_not_make_a_well_daemon_look_dead() {
+    let table = "version = 1\n[jobs.a]\nrun.noop = {}\n";
+    let mut daemon = Setup::new(table).start();
+    let nameless = |setup: &Setup| {
+        let mut command = setup.command(&["health", "--live"]);
+        told(&command.env_remove("WORKERS_LISTEN").env_remove("PORT").output().unwrap())
+    };
+
+    for edited in ["not a table".to_owned(), format!("{table}[server]\nlisten = \"127.0.0.1:9\"\n")] {
+        daemon.setup.write_jobs(&edited);
+        let (code, stdout, stderr) = nameless(&daemon.setup);
+        assert_eq!((code, stdout.as_str()), (Some(0), "ok\n"), "{stderr}");
+        assert!(stderr.contains(&format!("asked http://127.0.0.1:{}", daemon.port)), "{stderr}");
+    }
+    daemon.terminate();
+
+    assert!(!daemon.setup.path("workers.listen").exists(), "it goes with the daemon");
+    std::fs::write(daemon.setup.path("workers.listen"), format!("127.0.0.1:{}\n", daemon.port)).unwrap();
+    let (code, _, stderr) = nameless(&daemon.setup);
+    assert_eq!(code, Some(4), "{stderr}");
+    assert!(stderr.contains("asked http://127.0.0.1:9"), "a stale one is harmless: {stderr}");
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn a_retry_is_a_new_run_that_names_the_old_one() {
     assert_eq!(run(&setup, IDS[4]), old, "the old row is a fact");
     let (code, _, stderr) = told(&setup.run(&["runs", "retry", IDS[4]]));
     assert_eq!(code, Some(8));
-    assert!(stderr.contains("being retried already"), "{stderr}");
+    assert!(stderr.contains("was retried before, by run"), "{stderr}");
     assert_eq!(told(&setup.run(&["runs", "retry", IDS[5]])).0, Some(8), "it has not finished");
     assert_eq!(told(&setup.run(&["runs", "retry", NOBODY])).0, Some(7));
     complain(&setup, &["runs", "retry", "--job", "mail", "--payload", "{}"], 2, "--payload");

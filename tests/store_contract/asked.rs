@@ -45,8 +45,58 @@ both! {
         let twice = house.store.retry(old, None, at(5)).await;
         assert!(matches!(&twice, Err(StoreError::Conflict(text)) if text.contains(&again.to_string())), "{twice:?}");
         house.store.request_cancel(again, at(6)).await.unwrap();
-        let other = house.store.retry(old, Some(json!("other")), at(7)).await.unwrap();
+        let ended = house.store.retry(old, None, at(7)).await;
+        assert!(matches!(&ended, Err(StoreError::Conflict(text)) if text.contains(&again.to_string())), "{ended:?}");
+        let other = house.store.retry(again, Some(json!("other")), at(8)).await.unwrap();
         assert_eq!(house.store.run(other).await.unwrap().unwrap().payload, json!("other"));
+    }
+
+    async fn what_was_done_again_is_not_repeated_after_the_row_of_its_retry_has_gone(house: House) {
+        let mut house = house;
+        house.deploy(MINUTE, 0).await;
+        let old = done(&house, 0, Outcome::Error).await;
+        let all = Retrying::default();
+        let first = house.store.retry_many(&all, at(10), 10).await.unwrap();
+        let (lease, run) = house.claim_one(11).await;
+        house.settle(lease, finish(Outcome::Success), 12).await;
+        done(&house, 20, Outcome::Success).await;
+        let keep = Keep { done: Duration::ZERO, failed: Duration::from_secs(86_400) };
+        let pruned = house.store.prune(&Pruning { job: name("mail"), keep, outcome: None }, at(30), 10).await.unwrap();
+
+        let counted = house.store.count_retryable(&all).await.unwrap();
+        let second = house.store.retry_many(&all, at(31), 10).await.unwrap();
+        let named = house.store.retry(old, None, at(32)).await;
+
+        assert_eq!((first.len(), first[0].run, pruned), (1, run.id, 1));
+        assert_eq!((counted, second), (0, Vec::new()));
+        assert!(matches!(&named, Err(StoreError::Conflict(text)) if text.contains("retried before")), "{named:?}");
+    }
+
+    async fn a_retry_that_failed_too_can_be_done_again(house: House) {
+        let mut house = house;
+        house.deploy(MINUTE, 0).await;
+        let old = done(&house, 0, Outcome::Error).await;
+        let second = house.store.retry(old, None, at(10)).await.unwrap();
+        let (lease, _) = house.claim_one(11).await;
+        house.settle(lease, finish(Outcome::Error), 12).await;
+
+        let retried = house.store.retry_many(&Retrying::default(), at(13), 10).await.unwrap();
+
+        assert_eq!(retried.iter().map(|one| one.retry_of).collect::<Vec<_>>(), [second]);
+    }
+
+    async fn what_went_well_is_done_again_when_it_is_asked_for_by_its_outcome(house: House) {
+        let mut house = house;
+        house.deploy(MINUTE, 0).await;
+        done(&house, 0, Outcome::Error).await;
+        let well = done(&house, 10, Outcome::Success).await;
+        let which = Retrying { outcome: Some(Outcome::Success), ..Retrying::default() };
+
+        let found = house.store.count_retryable(&which).await.unwrap();
+        let retried = house.store.retry_many(&which, at(20), 10).await.unwrap();
+
+        assert_eq!((found, retried.iter().map(|one| one.retry_of).collect::<Vec<_>>()), (1, vec![well]));
+        assert_eq!(house.store.count_retryable(&which).await.unwrap(), 0);
     }
 
     async fn what_cannot_be_done_again_says_why(house: House) {

@@ -38,6 +38,27 @@ both! {
         assert!(house.store.audit_windows().await.unwrap().is_empty());
     }
 
+    async fn a_job_that_comes_back_is_compared_from_where_its_rows_begin(house: House) {
+        let mut house = house;
+        house.deploy(MINUTE, 30).await;
+        house.plan(60).await;
+        let (lease, _) = house.claim_one(60).await;
+        house.settle(lease, finish(Outcome::Success), 61).await;
+        let window = house.store.audit_windows().await.unwrap().remove(0);
+        let entries = house.store.ledger_entries(&window.job, window.from, window.until).await.unwrap();
+        let account = reconcile(&window.epochs, &entries, window.from, window.until).unwrap();
+        let audit = Audit { job: window.job, from: window.from, until: window.until, account };
+        house.store.store_audit(&audit).await.unwrap();
+        house.deploy("[jobs.mail]\nrun.noop = {}\n", 70).await;
+
+        house.store.upkeep(at(40 * 86_400)).await.unwrap();
+        house.deploy(MINUTE, 40 * 86_400 + 30).await;
+
+        assert!(house.runs("tick").await.iter().all(|run| run.scheduled_for != Some(at(60))), "it was pruned");
+        let row = house.store.job_rows().await.unwrap().into_iter().find(|row| row.name == name("tick")).unwrap();
+        assert_eq!(row.pruned_until, Some(at(60)));
+    }
+
     async fn a_rewind_leaves_no_row_ahead_of_now_and_nothing_doubles(house: House) {
         let mut house = house;
         house.deploy(MINUTE, 30).await;

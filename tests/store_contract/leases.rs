@@ -200,9 +200,9 @@ both! {
         house.store.enqueue(&new_run("mail", 0), at(0)).await.unwrap();
         let (lease, run) = house.claim_one(1).await;
 
-        house.store.give_back(&[(run.id, fence())], at(2)).await.unwrap();
+        house.store.give_back(&[(run.id, fence())]).await.unwrap();
         let not_his = house.state(&run).await;
-        house.store.give_back(&[(run.id, lease.fence())], at(2)).await.unwrap();
+        house.store.give_back(&[(run.id, lease.fence())]).await.unwrap();
 
         assert_eq!(not_his, State::Running);
         assert_eq!(fates(&house, &[run]).await, [(State::Due, None, 0, 0)]);

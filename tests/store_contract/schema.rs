@@ -65,6 +65,34 @@ async fn indexes_have_the_same_names_and_columns() {
     assert_eq!(file, server);
 }
 
+#[tokio::test]
+async fn failures_to_retry_are_found_by_an_index_that_holds_nothing_else() {
+    let (sqlite, postgres) = (House::sqlite().await, House::postgres().await);
+    let mut file = sqlite_connection(&sqlite).await;
+    let mut server = postgres.ledger.database.as_ref().unwrap().connect().await;
+    let history = "insert into workers.runs (id, job, epoch, trigger, covers, state, outcome, due_at, priority, attempt,
+            max_attempts, crashes, exclusive, at_most_once, created_at, finished_at, errors, retry_of)
+        select gen_random_uuid(), 'mail', 1, 'enqueue', 0, 'finished', case when n % 100 = 0 then 'error' else 'success' end,
+            now(), 0, 1, 3, 0, false, false, now(), now(), '[]', case when n % 100 = 1 then gen_random_uuid() end
+        from generate_series(1, 20000) n; analyze workers.runs";
+    sqlx::raw_sql(history).execute(&mut server).await.unwrap();
+    for verb in ["retry::COUNT", "retry::CANDIDATES", "retry::RETRIED_BY"] {
+        let of = |house: &House| house.store.statements().into_iter().find(|(name, _)| name.ends_with(verb)).unwrap().1;
+        let plan = format!("explain query plan {}", of(&sqlite));
+        let rows = sqlx::query(AssertSqlSafe(plan).into_sql_str()).fetch_all(&mut file).await.unwrap();
+        let in_file: String = rows.iter().map(|row| row.get::<String, _>("detail") + "\n").collect();
+        let of_one = of(&postgres).replace("retry_of = $1", &format!("retry_of = '{}'", uuid::Uuid::nil()));
+        let all = of_one.replace("$1", "null").replace("$2", "null").replace("$3", "null").replace("$4", "10");
+        let plan = format!("explain {all}");
+        let rows = sqlx::raw_sql(AssertSqlSafe(plan).into_sql_str()).fetch_all(&mut server).await.unwrap();
+        let in_server: String = rows.iter().map(|row| row.get::<String, _>(0) + "\n").collect();
+
+        for plan in [in_file, in_server] {
+            assert!(plan.contains("runs_retryable") || plan.contains("runs_retry_of"), "{verb}: {plan}");
+        }
+    }
+}
+
 both! {
     async fn migrating_twice_changes_nothing(house: House) {
         let migrated = house.store.migrate().await.unwrap();

@@ -118,7 +118,7 @@ both! {
     async fn a_late_result_does_not_disturb_the_next_holder(house: House) {
         let mut house = house;
         let (late, run) = claimed(&mut house).await;
-        house.store.give_back(&[(run.id, late.fence())], at(2)).await.unwrap();
+        house.store.give_back(&[(run.id, late.fence())]).await.unwrap();
         let (lease, again) = house.claim_one(3).await;
 
         let first = house.settle(late, finish(Outcome::Error), 4).await;

@@ -106,7 +106,7 @@ both! {
     async fn a_lost_lease_rolls_the_effect_back(house: House) {
         let mut house = house;
         let (lease, run) = claimed(&mut house).await;
-        house.store.give_back(&[(run.id, lease.fence())], at(2)).await.unwrap();
+        house.store.give_back(&[(run.id, lease.fence())]).await.unwrap();
         let mut tx = house.store.begin_app().await.unwrap();
         execute(&mut tx, "insert into effects values ('one')").await.unwrap();
 

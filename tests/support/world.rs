@@ -309,7 +309,7 @@ impl House {
         self.in_flight = flying;
         let mut batch = Vec::new();
         for InFlight { claimed, ended, .. } in landed {
-            batch.push(self.judge(claimed, ended, now));
+            batch.push(Self::judge(claimed, ended, now));
         }
         if !batch.is_empty() {
             settler::write(&self.engine, batch).await;
@@ -317,10 +317,10 @@ impl House {
     }
 
     async fn settle(&self, claimed: Claimed, ended: Ended, now: DateTime<Utc>) {
-        settler::write(&self.engine, vec![self.judge(claimed, ended, now)]).await;
+        settler::write(&self.engine, vec![Self::judge(claimed, ended, now)]).await;
     }
 
-    fn judge(&self, claimed: Claimed, ended: Ended, now: DateTime<Utc>) -> Finished {
+    fn judge(claimed: Claimed, ended: Ended, now: DateTime<Utc>) -> Finished {
         let job = claimed.desk.entry(&claimed.run.job).job;
         let settlement = settle(&claimed.run, &job.policy, ended, now);
         Finished { lease: claimed.lease, settlement, run: Arc::new(claimed.run) }

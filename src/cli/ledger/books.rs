@@ -12,7 +12,7 @@ use crate::{
     domain::job::{Job, JobName},
     job_table::{JobTable, nearest},
     serve::database_is_there,
-    store::{DatabaseConfig, JobRow, Store},
+    store::{DatabaseConfig, Store},
 };
 
 /// For tidying a SQLite file at the end of a command.
@@ -60,11 +60,6 @@ impl Books {
             return Ok(wanted);
         }
         Err(unknown(name, &self.table).into())
-    }
-
-    /// What the active table of the service says of a job that this table has.
-    pub async fn row(&self, job: &JobName) -> anyhow::Result<Option<JobRow>> {
-        Ok(self.store.job_rows().await?.into_iter().find(|row| row.name == *job))
     }
 
     /// Lets go of the database; a SQLite file is left in one piece where nobody else has it open.

@@ -39,7 +39,7 @@ pub struct ShowArguments {
     pub origin: bool,
 }
 
-/// Runs the command; it needs no database.
+/// Runs the command; only `activate` opens the database, and closes it behind itself.
 pub async fn config(command: &ConfigCommand, flags: &Flags, output: Output) -> anyhow::Result<Exit> {
     match command {
         ConfigCommand::Show(arguments) => show(&load(flags)?, arguments, output)?,
@@ -47,7 +47,10 @@ pub async fn config(command: &ConfigCommand, flags: &Flags, output: Output) -> a
         ConfigCommand::Env => env(output)?,
         ConfigCommand::Activate => {
             let Loaded { config, table } = load(flags)?;
-            activate(&Books::open(table, &serve::database(&config)).await?).await?;
+            let books = Books::open(table, &serve::database(&config)).await?;
+            let activated = activate(&books).await;
+            books.close().await;
+            activated?;
         }
     }
     Ok(Exit::Ok)

@@ -4,9 +4,13 @@ use clap::Args;
 use serde_json::Value;
 
 use super::{At, PATIENCE, Remote, entries, text};
-use crate::cli::{
-    exit::Exit,
-    output::{Output, remark},
+use crate::{
+    cli::{
+        exit::{Exit, exit_of},
+        load::{surroundings, whereabouts},
+        output::{Output, remark},
+    },
+    config::Flags,
 };
 
 #[derive(Debug, Args)]
@@ -35,8 +39,29 @@ impl HealthArguments {
     }
 }
 
+/// Asks the service that was named, else the daemon of our data_dir, else where the settings let it listen: an edit of
+/// jobs.toml that no daemon has read must not make a well one look dead.
+pub async fn find(arguments: &HealthArguments, flags: &Flags, output: Output) -> anyhow::Result<Exit> {
+    let early = surroundings(flags);
+    if arguments.at.url.is_some() {
+        return health(arguments, &Remote::find(&arguments.at, early)?, output).await;
+    }
+    if let Some(remote) = Remote::written(&early?)? {
+        match health(arguments, &remote, output).await {
+            Err(error) if exit_of(&error) == Exit::Unreachable => remark(&format!("{error:#}")),
+            ended => {
+                remark(&format!("asked {}, where the daemon wrote that it listens", remote.shown()));
+                return ended;
+            }
+        }
+    }
+    let remote = Remote::find(&arguments.at, whereabouts(flags))?;
+    remark(&format!("asked {}, where the settings let it listen", remote.shown()));
+    health(arguments, &remote, output).await
+}
+
 /// Exit 0 when the service is well, 5 when it is not; the error of a silent one is exit 4.
-pub async fn health(arguments: &HealthArguments, remote: &Remote, output: Output) -> anyhow::Result<Exit> {
+async fn health(arguments: &HealthArguments, remote: &Remote, output: Output) -> anyhow::Result<Exit> {
     let answer = remote.get(arguments.path(), PATIENCE).await?;
     let Some(status) = answer.body.get("status").and_then(Value::as_str) else { return Err(answer.refusal().into()) };
     output.text_or(&answer.body, || status.to_owned())?;

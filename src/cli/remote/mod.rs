@@ -12,7 +12,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::exit::{Exit, Stop};
-use crate::config::Config;
+use crate::{config::Config, serve::written_address};
 
 /// Longest time the service may take for an answer that it need not wait for.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ pub struct Remote {
 pub struct Answer {
     pub code: u16,
     pub body: Value,
-    /// Who answered, for messages: without a password.
+    /// Who answered, for messages.
     pub from: String,
 }
 
@@ -54,6 +54,12 @@ impl Remote {
         };
         let client = reqwest::Client::builder().no_proxy().redirect(redirect::Policy::none()).build();
         Ok(Self { base, token, client: client.context("cannot make an HTTP client")? })
+    }
+
+    /// Where the daemon of our data_dir has written that it listens, if it has.
+    pub fn written(config: &Config) -> anyhow::Result<Option<Self>> {
+        let Some(address) = written_address(&config.data_dir) else { return Ok(None) };
+        Self::find(&At { url: Some(local(address)) }, Ok(config.clone())).map(Some)
     }
 
     /// `GET path`, with an answer within `patience`.
@@ -99,14 +105,9 @@ impl Remote {
         Ok(Answer { code, body, from })
     }
 
-    /// The address as it may be shown.
-    fn shown(&self) -> String {
-        let mut url = self.base.clone();
-        if url.password().is_some() {
-            // Only addresses without a host have no place for one, and ours has a host.
-            let _ = url.set_password(Some("***"));
-        }
-        url.as_str().trim_end_matches('/').to_owned()
+    /// The address for messages: no user is in it, so it may be shown.
+    pub fn shown(&self) -> String {
+        self.base.as_str().trim_end_matches('/').to_owned()
     }
 }
 
@@ -145,6 +146,10 @@ fn local(mut listen: std::net::SocketAddr) -> String {
 fn parse(text: &str) -> Result<Url, Stop> {
     let example = "write it like http://127.0.0.1:8000";
     match Url::parse(text) {
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            let advice = "the service asks for a token: set WORKERS_TOKEN, and leave the user out of the address";
+            Err(Stop::new(Exit::Usage, format!("--url holds a user or a password: {advice}")))
+        }
         Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
         Ok(_) => Err(Stop::new(Exit::Usage, format!("--url begins with neither http:// nor https://: {example}"))),
         Err(error) => Err(Stop::new(Exit::Usage, format!("--url is not an address ({error}): {example}"))),

@@ -7,11 +7,7 @@ use serde_json::{Map, Value};
 
 use super::body;
 use crate::{
-    domain::{
-        duration,
-        job::Job,
-        run::{RunId, Trigger},
-    },
+    domain::{duration, job::Job, run::Trigger},
     http::problem::Problem,
     store::NewRun,
 };
@@ -36,23 +32,6 @@ pub fn new_run(job: &Job, mut members: Map<String, Value>, now: DateTime<Utc>) -
     let trigger = if job.schedule.is_some() { Trigger::Manual } else { Trigger::Enqueue };
     let job = job.name.clone();
     Ok(NewRun { job, trigger, payload, due_at, priority, key, dedupe_key, max_attempts: None, retry_of: None })
-}
-
-/// The same once more: payload, priority and keys of the old run, due now.
-pub fn again(old: crate::domain::run::Run, now: DateTime<Utc>) -> NewRun {
-    let retry_of: RunId = old.id;
-    NewRun {
-        job: old.job,
-        trigger: Trigger::Retry,
-        payload: old.payload,
-        due_at: now,
-        // Rows that caught up lie below every priority that a person may give.
-        priority: PRIORITIES.contains(&old.priority.into()).then_some(old.priority),
-        key: old.key,
-        dedupe_key: old.dedupe_key,
-        max_attempts: None,
-        retry_of: Some(retry_of),
-    }
 }
 
 /// Now, when neither is given or the instant has passed.

@@ -43,11 +43,7 @@ pub async fn enqueue(State(app): State<App>, name: PathText, request: Request) -
     let now = app.http.clock.now();
     let new = ask::new_run(&job, body::members(&bytes)?, now)?;
     drop(bytes);
-    if let Some(reason) = &job.disabled {
-        let detail = format!("job \"{}\" is disabled here: {reason}", job.name);
-        return Err(Problem::new(StatusCode::CONFLICT, detail));
-    }
-    let (id, fresh) = write(&app, new, now).await?;
+    let (id, fresh) = write(&app, (job, new), now).await?;
     let code = if fresh { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok(shown(&app, code, id).await)
 }
@@ -86,17 +82,10 @@ pub async fn cancel(State(app): State<App>, id: PathText, request: Request) -> A
 pub async fn retry(State(app): State<App>, id: PathText, request: Request) -> Answer {
     let id = run_id(id)?;
     no_members(&app, request).await?;
-    let old = read(&app, id).await?.ok_or_else(|| unknown(id))?;
-    if old.state != RunState::Finished {
-        let detail = format!("run {id} has not finished: it is {}", old.state);
-        return Err(Problem::new(StatusCode::CONFLICT, detail));
-    }
+    let store = store(&app.http)?;
     let now = app.http.clock.now();
-    let (new, fresh) = write(&app, ask::again(old, now), now).await?;
-    if !fresh {
-        let detail = format!("run {new} has the same dedupe_key and has not finished");
-        return Err(Problem::new(StatusCode::CONFLICT, detail));
-    }
+    let new = app.desk.ask(async move { store.retry(id, None, now).await }).await?;
+    app.http.bell.notify_one();
     Ok(shown(&app, StatusCode::ACCEPTED, new).await)
 }
 
@@ -144,9 +133,13 @@ async fn no_members(app: &App, request: Request) -> Result<(), Problem> {
 }
 
 /// Acknowledged after commit; whether the run is new.
-async fn write(app: &App, new: NewRun, now: DateTime<Utc>) -> Result<(RunId, bool), Problem> {
+async fn write(app: &App, (job, new): (Arc<Job>, NewRun), now: DateTime<Utc>) -> Result<(RunId, bool), Problem> {
     let store = store(&app.http)?;
-    let enqueued = app.desk.ask(async move { store.enqueue_many(&[new], now).await }).await?;
+    let verb = async move {
+        store.refuse_unable(&job, new.trigger, now).await?;
+        store.enqueue_many(&[new], now).await
+    };
+    let enqueued = app.desk.ask(verb).await?;
     app.http.bell.notify_one();
     let enqueued = enqueued.first().expect("one request has one answer");
     Ok((enqueued.run, enqueued.fresh))

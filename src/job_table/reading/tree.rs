@@ -117,46 +117,24 @@ impl Table {
         Some(self.entries.remove(index))
     }
 
-    /// The resolved table as JSON; `masked` hides what came from variables under a key that looks secret.
-    pub fn to_json(&self, masked: bool) -> Json {
-        let entries = self.entries.iter().map(|entry| {
-            let value = match masked && is_name_of_secret(&entry.key) {
-                true => entry.node.to_json_hidden(),
-                false => entry.node.to_json(masked),
-            };
-            (entry.key.clone(), value)
-        });
+    /// The resolved table as JSON, with its secrets.
+    pub fn to_json(&self) -> Json {
+        let entries = self.entries.iter().map(|entry| (entry.key.clone(), entry.node.to_json()));
         Json::Object(entries.collect::<Map<_, _>>())
     }
 }
 
 impl Node {
-    pub fn to_json(&self, masked: bool) -> Json {
+    pub fn to_json(&self) -> Json {
         match &self.value {
-            Value::Text(text) if masked && text.from_variables && holds_password(&text.text) => MASK.into(),
             Value::Text(text) => Json::String(text.text.clone()),
             Value::Integer(number) => (*number).into(),
             Value::Float(number) => (*number).into(),
             Value::Boolean(truth) => (*truth).into(),
             Value::Moment(moment) => Json::String(moment.clone()),
             Value::Broken => Json::Null,
-            Value::Array(items) => items.iter().map(|item| item.to_json(masked)).collect(),
-            Value::Table(table) => table.to_json(masked),
-        }
-    }
-
-    /// As JSON, with all that came from variables hidden.
-    fn to_json_hidden(&self) -> Json {
-        match &self.value {
-            Value::Text(text) if text.from_variables && !text.text.is_empty() => Json::String(MASK.into()),
-            Value::Array(items) => items.iter().map(Node::to_json_hidden).collect(),
-            Value::Table(table) => table
-                .entries
-                .iter()
-                .map(|entry| (entry.key.clone(), entry.node.to_json_hidden()))
-                .collect::<Map<_, _>>()
-                .into(),
-            _ => self.to_json(true),
+            Value::Array(items) => items.iter().map(Self::to_json).collect(),
+            Value::Table(table) => table.to_json(),
         }
     }
 

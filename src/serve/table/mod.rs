@@ -5,4 +5,4 @@ mod changes;
 mod reload;
 
 pub use activation::{activate, foreign_jobs, stay_active};
-pub use reload::{Reader, Reloading, reload};
+pub use reload::{Reader, Reloading, Watched, reload};

@@ -35,7 +35,23 @@ pub struct Reader {
     /// Reads and checks the whole file. The error is the report that `workers check` prints.
     pub read: Box<dyn Fn() -> Result<Arc<JobTable>, String> + Send + Sync>,
     /// `--watch`: the file to look at.
-    pub watched: Option<PathBuf>,
+    pub watched: Option<Watched>,
+}
+
+/// A file to look at, and how it looked before the table at work was read from it: an edit made while the database is
+/// awaited counts, too.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    file: PathBuf,
+    read: Option<Shape>,
+}
+
+impl Watched {
+    /// Takes the shape of the file as it is now; the table must be read after this.
+    pub fn now(file: PathBuf) -> Self {
+        let read = std::fs::metadata(&file).ok().map(|file| shape_of(&file));
+        Self { file, read }
+    }
 }
 
 /// What a reload needs beside the engine.
@@ -53,7 +69,7 @@ pub struct Reloading {
 /// Reloads at each SIGHUP, and when the watched file has changed.
 pub async fn reload(engine: Arc<Engine>, reloading: Reloading, stop: CancellationToken) {
     let Reloading { reader, hangup, jobs, turn } = reloading;
-    let mut watch = Watch::new(reader.watched.clone()).await;
+    let mut watch = Watch::new(reader.watched.clone());
     let mut again = None;
     let mut held = None;
     while !stop.is_cancelled() {
@@ -157,12 +173,11 @@ struct Watch {
 type Shape = (i64, i64, u64, u64, u64);
 
 impl Watch {
-    async fn new(file: Option<PathBuf>) -> Self {
-        let seen = match &file {
-            Some(file) => shape(file).await,
-            None => None,
-        };
-        Self { file, seen }
+    fn new(watched: Option<Watched>) -> Self {
+        match watched {
+            Some(Watched { file, read }) => Self { file: Some(file), seen: read },
+            None => Self { file: None, seen: None },
+        }
     }
 
     /// Returns after a change; never when nothing is watched.
@@ -181,7 +196,10 @@ impl Watch {
     }
 }
 
+fn shape_of(file: &Metadata) -> Shape {
+    (file.mtime(), file.mtime_nsec(), file.len(), file.ino(), file.dev())
+}
+
 async fn shape(file: &Path) -> Option<Shape> {
-    let of = |file: Metadata| (file.mtime(), file.mtime_nsec(), file.len(), file.ino(), file.dev());
-    tokio::fs::metadata(file).await.ok().map(of)
+    tokio::fs::metadata(file).await.ok().map(|file| shape_of(&file))
 }

@@ -1,11 +1,16 @@
 //! The `jobs` rows as others see them.
 
+use chrono::{DateTime, Utc};
+
 use super::audit::account;
-use crate::store::{
-    JobRow, Result, Store,
-    dialect::{Sql, statements},
-    row::{Row, params},
-    session::Session,
+use crate::{
+    domain::{job::Job, run::Trigger},
+    store::{
+        JobRow, Result, Store, StoreError,
+        dialect::{Sql, statements},
+        row::{Row, params},
+        session::Session,
+    },
 };
 
 statements! {
@@ -15,12 +20,41 @@ statements! {
         from {jobs}
         order by name"
     );
+    PAUSED = Sql::both(
+        "select paused_reason from {jobs}
+        where name = $1 and paused_at is not null and (paused_until is null or paused_until > $2)"
+    );
 }
 
 impl Store {
     /// Every job the ledger knows, retired ones too.
     pub async fn job_rows(&self) -> Result<Vec<JobRow>> {
         self.read(|session| Box::pin(all(session))).await
+    }
+
+    /// Refuses a run of `job` that nobody would begin. What a person wants now is refused while the job is paused; what
+    /// is enqueued waits for the end of the pause, as a queue must. A job that the active table does not have is refused
+    /// by `enqueue` itself.
+    ///
+    /// # Errors
+    /// `Conflict` with the reason.
+    pub async fn refuse_unable(&self, job: &Job, trigger: Trigger, now: DateTime<Utc>) -> Result<()> {
+        let name = job.name.as_str();
+        if let Some(reason) = &job.disabled {
+            return Err(StoreError::Conflict(format!("job {name:?} is disabled here: {reason}")));
+        }
+        if trigger != Trigger::Manual {
+            return Ok(());
+        }
+        let paused = params![&job.name, now];
+        let paused = self.read(move |session| {
+            let paused = paused.clone();
+            Box::pin(async move { session.maybe_row(&PAUSED, paused).await })
+        });
+        let Some(row) = paused.await? else { return Ok(()) };
+        let reason = row.columns().maybe_text()?.unwrap_or_default();
+        let advice = format!("`workers jobs resume {name}` first");
+        Err(StoreError::Conflict(format!("job {name:?} is paused ({reason}): {advice}")))
     }
 }
 

@@ -76,9 +76,8 @@ impl Store {
     }
 
     /// Puts claimed runs back that never started (a claim whose answer was lost): no attempt is spent.
-    pub async fn give_back(&self, runs: &[(RunId, Fence)], now: DateTime<Utc>) -> Result<()> {
-        // Their due_at stands: they have waited since then.
-        let _ = now;
+    /// Their `due_at` stands: they have waited since then.
+    pub async fn give_back(&self, runs: &[(RunId, Fence)]) -> Result<()> {
         let runs = Arc::new(runs.to_vec());
         self.write(QUICK, move |session| {
             let given = runs.iter().map(|(run, fence)| params![*run, fence.0]).collect();

@@ -1,5 +1,7 @@
 //! Retention: what is old and accounted for goes, in small batches; counts of it stay longer.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
@@ -69,7 +71,8 @@ statements! {
             where j.retired_at < $1 and r.state = 'finished' and r.finished_at < $1
             and (r.scheduled_for is null or r.scheduled_for <= j.audited_until)
             limit $2
-        )"
+        )
+        returning job, scheduled_for"
     );
     /// Counts never shrink: rows of the hour may have been pruned since.
     ROLL_UP = Sql::both(
@@ -158,6 +161,21 @@ async fn upkeep(session: &mut Session<'_>, now: DateTime<Utc>) -> Result<()> {
     session.execute(&FORGET_HOURS, params![now - HOURLY_KEPT]).await?;
     session.execute(&FORGET_KEYS, params![now]).await?;
     session.execute(&FORGET_REPLICAS, params![now - REPLICAS_KEPT]).await?;
-    session.execute(&PRUNE_REMOVED, params![now - REMOVED_KEPT, BATCH]).await?;
+    prune_removed(session, now - REMOVED_KEPT).await
+}
+
+/// Removes old rows of jobs that left the table; one of them may come back, and its ledger begins where its rows do.
+async fn prune_removed(session: &mut Session<'_>, before: DateTime<Utc>) -> Result<()> {
+    let mut newest: BTreeMap<JobName, DateTime<Utc>> = BTreeMap::new();
+    for row in session.rows(&PRUNE_REMOVED, params![before, BATCH]).await? {
+        let mut columns = row.columns();
+        let (job, instant) = (columns.job()?, columns.maybe_instant()?);
+        if let Some(instant) = instant {
+            newest.entry(job).and_modify(|newest| *newest = instant.max(*newest)).or_insert(instant);
+        }
+    }
+    for (job, instant) in newest {
+        session.execute(&PRUNED, params![&job, instant]).await?;
+    }
     Ok(())
 }

@@ -120,7 +120,9 @@ pub(super) async fn enqueue(
 /// The unfinished run of the same key, which kept this one out.
 async fn same(session: &mut Session<'_>, run: &NewRun) -> Result<RunId> {
     if session.maybe_row(&JOB, params![&run.job]).await?.is_none() {
-        return Err(StoreError::NotFound(format!("no job {:?} in the active job table", run.job.as_str())));
+        let advice = "start the service with this one, or run `workers config activate`";
+        let message = format!("job {:?} is not in the active job table: {advice}", run.job.as_str());
+        return Err(StoreError::NotFound(message));
     }
     match session.maybe_row(&SAME, params![&run.job, run.dedupe_key.clone()]).await? {
         Some(row) => Ok(RunId(row.columns().uuid()?)),
