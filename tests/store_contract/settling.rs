@@ -73,6 +73,21 @@ both! {
         }
     }
 
+    async fn accepted_work_of_at_most_once_that_is_cancelled_between_two_looks_is_unknown(house: House) {
+        let mut house = house;
+        house.deploy("[jobs.mail]\ndelivery = \"at_most_once\"\nrun.noop = {}\n", 0).await;
+        house.store.enqueue(&new_run("mail", 0), at(0)).await.unwrap();
+        let (lease, run) = house.claim_one(1).await;
+        let next = Next::Again { at: at(30), reason: Some(Reason::Accepted) };
+        let resume = Some(json!({ "location": "/jobs/7" }));
+        house.settle(lease, Settlement { next, resume, error: None, ..again(30) }, 4).await;
+
+        house.store.request_cancel(run.id, at(5)).await.unwrap();
+
+        let run = house.store.run(run.id).await.unwrap().unwrap();
+        assert_eq!((run.state, run.outcome), (State::Finished, Some(Outcome::Unknown)));
+    }
+
     async fn a_run_that_was_asked_to_end_does_not_go_on(house: House) {
         let mut house = house;
         let (lease, run) = claimed(&mut house).await;

@@ -24,6 +24,13 @@ const BATCH: usize = 1_000;
 /// Transactions of one call; the next call goes on.
 const MOST_BATCHES: usize = 20;
 
+/// Work that was accepted elsewhere goes on there: whether it took effect, nobody here can say.
+macro_rules! ended {
+    () => {
+        "case when at_most_once and resume is not null then 'unknown' else 'cancelled' end"
+    };
+}
+
 /// Which unfinished runs; the part that counting and cancelling share.
 macro_rules! unfinished {
     ($states:literal) => {
@@ -39,7 +46,7 @@ macro_rules! unfinished {
 statements! {
     COUNT = Sql::both(concat!("select count(*) from {runs} r where ", unfinished!("'waiting', 'due', 'running'")));
     END_MANY = Sql::both(concat!(
-        "update {runs} set state = 'finished', outcome = 'cancelled', reason = 'operator', finished_at = $4,
+        "update {runs} set state = 'finished', outcome = ", ended!(), ", reason = 'operator', finished_at = $4,
             cancel_requested_at = $4
         where id in (select r.id from {runs} r where ", unfinished!("'waiting', 'due'"), "
             limit $3
@@ -54,16 +61,16 @@ statements! {
         )"
     ));
     LOCK = Sql::both("select state from {runs} where id = $1 {for_update}");
-    END = Sql::both(
-        "update {runs} set state = 'finished', outcome = 'cancelled', reason = 'operator', finished_at = $2,
+    END = Sql::both(concat!(
+        "update {runs} set state = 'finished', outcome = ", ended!(), ", reason = 'operator', finished_at = $2,
             cancel_requested_at = $2
         where id = $1"
-    );
+    ));
     ASK = Sql::both(
         "update {runs} set cancel_requested_at = $2, reason = 'operator' where id = $1 and cancel_requested_at is null"
     );
-    END_REMOVED = Sql::both(
-        "update {runs} set state = 'finished', outcome = 'cancelled', reason = 'removed', finished_at = $1
+    END_REMOVED = Sql::both(concat!(
+        "update {runs} set state = 'finished', outcome = ", ended!(), ", reason = 'removed', finished_at = $1
         where id in (
             select r.id from {runs} r
             join {jobs} j on j.name = r.job
@@ -72,7 +79,7 @@ statements! {
             {for_update_of(r)}
         )
         returning job"
-    );
+    ));
 }
 
 /// Runs that have not finished and that nobody asked to end; every field narrows, `None` does not.
