@@ -11,7 +11,7 @@ use emponto::{
         settle::{Next, Settlement},
     },
     engine::{
-        lease,
+        attempt, lease,
         planner::Planner,
         runner::Runner,
         running::Claimed,
@@ -20,7 +20,7 @@ use emponto::{
     store::{AppConnection, Lane, NewRun, Store},
 };
 use serde_json::Value;
-use support::world::{World, name};
+use support::world::{World, name, read_table};
 
 /// A job with an instant each minute, and a queue.
 const MINUTE_AND_MAIL: &str = "version = 1\n[defaults]\ntimezone = \"UTC\"\n[jobs.probe]\nevery = \"1min\"\nrun.noop = {}\n[jobs.mail]\nrun.noop = {}\n";
@@ -49,19 +49,7 @@ async fn enqueue(world: &World, job: &str) {
 
 /// The end of an attempt that did well.
 fn finished(claimed: Claimed) -> Finished {
-    let settlement = Settlement {
-        next: Next::Finish { outcome: Outcome::Success, reason: None },
-        attempt_spent: true,
-        items: None,
-        items_failed: None,
-        left: None,
-        response_code: None,
-        result: None,
-        error: None,
-        resume: None,
-        pause_job: false,
-        delete: false,
-    };
+    let settlement = Settlement::finish(Outcome::Success, None);
     Finished { lease: claimed.lease, settlement, run: Arc::new(claimed.run) }
 }
 
@@ -168,4 +156,20 @@ async fn a_run_that_ends_without_its_process_is_counted() {
     assert!(text.contains("workers_job_runs_total{job_name=\"mail\",outcome=\"unknown\"} 1"), "{text}");
     assert!(text.contains("job_failures{job_name=\"mail\"} 1"), "{text}");
     assert!(!text.contains("workers_job_runs_total{job_name=\"probe\",outcome=\"lost\"} 1"), "it goes on: {text}");
+}
+
+#[tokio::test]
+async fn a_reload_between_claim_and_start_leaves_the_run_its_old_work() {
+    let table = |work: &str| format!("version = 1\n[defaults]\ntimezone = \"UTC\"\n[jobs.mail]\n{work}\n");
+    let mut world = World::new(&table("run.noop = {}"), "2026-03-02 08:00").await;
+    let house = world.house.as_ref().unwrap();
+    enqueue(&world, "mail").await;
+    let mut claims = Runner::new(Arc::clone(&house.engine)).tick(world.now()).await.unwrap();
+
+    house.engine.work_by(read_table(&table("retry = { max_attempts = 1 }\nrun.noop = { fail = 1.0 }")));
+    attempt::start(&house.engine, claims.claimed.remove(0));
+
+    let ended = world.house.as_mut().unwrap().finished.recv().await.expect("the attempt ends");
+    let success = Next::Finish { outcome: Outcome::Success, reason: None };
+    assert_eq!(ended.settlement.next, success, "the new work fails");
 }

@@ -29,6 +29,7 @@ use emponto::{
     metrics::Metrics,
     store::{ActivateRequest, DatabaseConfig, Replica, RunFilter, Store},
 };
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// How the attempts of a job end: after how long, and how.
@@ -47,6 +48,8 @@ pub struct World {
 /// One living replica of the World.
 pub struct House {
     pub engine: Arc<Engine>,
+    /// Ends of attempts that a test starts for real.
+    pub finished: mpsc::UnboundedReceiver<Finished>,
     planner: Planner,
     runner: Runner,
     in_flight: Vec<InFlight>,
@@ -224,7 +227,7 @@ impl House {
             bell: Arc::new(tokio::sync::Notify::new()),
             database: AppDatabase { begin: Arc::new(|| panic!("attempts are not executed in the World")) },
         };
-        let (engine, _) = Engine::new(parts, ReplicaId(Uuid::now_v7()));
+        let (engine, finished) = Engine::new(parts, ReplicaId(Uuid::now_v7()));
         let now = clock.now();
         let replica = Replica {
             id: engine.running.replica(),
@@ -251,7 +254,7 @@ impl House {
         let mut planner = Planner::new(Arc::clone(&engine));
         planner.read_cursors(&store.job_rows().await.expect("the jobs are readable"));
         let runner = Runner::new(Arc::clone(&engine));
-        Self { engine, planner, runner, in_flight: Vec::new(), next_due: None }
+        Self { engine, finished, planner, runner, in_flight: Vec::new(), next_due: None }
     }
 
     /// Everything that happens at this instant; returns the next one at which something does.
