@@ -221,5 +221,7 @@ fn a_lone_worker_runs_a_job_once_with_the_payload_it_is_given() {
 
     let runs = json(&say(&setup, &["runs", "list", "--job", "mail", "-o", "json"], 0));
     assert_eq!((&runs[0]["payload"]["n"], &runs[0]["outcome"]), (&9.into(), &"success".into()));
-    assert!(!setup.path("workers.db-wal").exists(), "the file is left in one piece");
+    // The process may end before SQLite has removed the file; what must be gone is what it held.
+    let wal = std::fs::metadata(setup.path("workers.db-wal")).map_or(0, |file| file.len());
+    assert_eq!(wal, 0, "the file is left in one piece");
 }
