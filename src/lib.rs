@@ -16,6 +16,7 @@
 pub mod domain;
 pub mod clock;
 pub mod config;
+pub mod outbound;
 pub mod handlers;
 pub mod job_table;
 pub mod store;

@@ -20,7 +20,7 @@ use std::{
 use attempt::{commit, context, no_database, run};
 use emponto::{
     domain::run::{Failure, FailureKind, Report, Run},
-    handlers::{Context, Scope, Targets, Work},
+    handlers::{Context, Outbound, Scope, Targets, Work},
 };
 use processes::{Memory, assert_clean, carriers, descriptors, is_running, wait_until};
 use serde_json::{Value, json};
@@ -43,7 +43,12 @@ fn script(text: &str) -> Work {
 fn command(settings: Value) -> Work {
     let mut work = Work::parse("command", settings).expect("settings of a command");
     let (targets, variables) = (Targets::new(), std::env::vars().collect());
-    let errors = work.check(&Scope { targets: &targets, folder: Path::new("."), variables: &variables });
+    let errors = work.check(&Scope {
+        targets: &targets,
+        outbound: &Outbound::default(),
+        folder: Path::new("."),
+        variables: &variables,
+    });
     assert_eq!(errors, Vec::<String>::new());
     work
 }

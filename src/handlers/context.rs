@@ -67,6 +67,14 @@ impl AppTx {
             Self::Sqlite(_) => Dialect::Sqlite,
         }
     }
+
+    /// Makes what was done in it last, apart from the settlement of the run.
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Postgres(tx) => tx.commit().await,
+            Self::Sqlite(mut connection) => sqlx::raw_sql("commit").execute(&mut *connection).await.map(drop),
+        }
+    }
 }
 
 /// Which SQL a database speaks.

@@ -2,8 +2,9 @@
 
 mod context;
 mod gate;
+pub mod people;
 mod scope;
-mod team;
+pub mod team;
 mod tools;
 mod transaction;
 
@@ -13,12 +14,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, de, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+pub use crate::outbound::Outbound;
 pub use command::{adopt_orphans, kill_children};
 pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending};
 pub use gate::ask_gate;
 pub use scope::{Scope, Targets};
 pub use sql::Statement;
-pub use team::TeamTable;
+use team::TeamTable;
 pub use tools::Tools;
 
 /// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
@@ -72,9 +74,9 @@ trait Handler: Sized + Clone + PartialEq + Serialize + DeserializeOwned + JsonSc
         Vec::new()
     }
 
-    /// The table of the team that this handler works on.
-    fn team_table() -> Option<&'static TeamTable> {
-        None
+    /// The tables of the team that it works on; its statements may wear the marks of [`team::Adopted`] then.
+    fn team_tables(&self) -> Vec<&'static TeamTable> {
+        Vec::new()
     }
 }
 
@@ -159,9 +161,9 @@ macro_rules! handlers {
                 match self { $(Self::$variant(settings) => settings.statements(own)),+ }
             }
 
-            /// The team's table that this work needs; the handler creates or adopts it when it runs.
-            pub fn needs_tables(&self) -> Option<&'static TeamTable> {
-                match self { $(Self::$variant(_) => $name::Settings::team_table()),+ }
+            /// The tables of the team that this work needs; the handler creates or adopts them when it runs.
+            pub fn team_tables(&self) -> Vec<&'static TeamTable> {
+                match self { $(Self::$variant(settings) => settings.team_tables()),+ }
             }
         }
     };

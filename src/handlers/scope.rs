@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::http::Target;
+use crate::outbound::Outbound;
 
 /// The `[targets.*]` of a job table, by name. The job table adds `default` from `APP_URL` when the file has none.
 pub type Targets = BTreeMap<String, Target>;
@@ -10,6 +11,8 @@ pub type Targets = BTreeMap<String, Target>;
 /// The surroundings of a job in its file.
 pub struct Scope<'a> {
     pub targets: &'a Targets,
+    /// How and when people are written to.
+    pub outbound: &'a Outbound,
     /// The folder of jobs.toml: relative paths start here.
     pub folder: &'a Path,
     /// All variables of the process, for what a work hands on to others.

@@ -7,7 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{AppTx, Context, Dialect, Ending, Handler, Scope, Statement, TeamTable, team::TeamColumn, transaction};
+use super::{
+    AppTx, Context, Dialect, Ending, Handler, Scope, Statement, TeamTable,
+    team::{self, tables::DOCTOR_STATE},
+    transaction,
+};
 use crate::domain::{
     run::{Failure, Report},
     schedule::Zone,
@@ -16,24 +20,6 @@ use statements::Change;
 
 /// A lead that has not written for so long has left (spec 6).
 const CHURNED_AFTER: TimeDelta = TimeDelta::days(90);
-
-/// The team's record of each lead.
-static DOCTOR_STATE: TeamTable = TeamTable {
-    name: "doctor_state",
-    postgres: include_str!("../../migrations/postgres/team/doctor_state.sql"),
-    sqlite: include_str!("../../migrations/sqlite/team/doctor_state.sql"),
-    columns: &[
-        TeamColumn::new("permission_state", "text not null default 'active'", "text not null default 'active'"),
-        TeamColumn::new("cooling_off_until", "timestamptz", "text"),
-        TeamColumn::new("temperature", "numeric(3, 2) not null default 0.50", "real not null default 0.50"),
-        TeamColumn::new("temperature_trend", "text not null default 'stable'", "text not null default 'stable'"),
-        TeamColumn::new("last_inbound_at", "timestamptz", "text"),
-        TeamColumn::new("last_outbound_at", "timestamptz", "text"),
-        TeamColumn::new("contact_count_7d", "integer not null default 0", "integer not null default 0"),
-        TeamColumn::new("lifecycle_stage", "text not null default 'novo'", "text not null default 'novo'"),
-        TeamColumn::new("last_decay_at", "timestamptz", "text"),
-    ],
-};
 
 /// Settings of `run.temperature_decay`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -77,7 +63,7 @@ impl Handler for Settings {
         let week = week_start(&ctx.job.zone, now);
         transaction::in_own_database(&ctx, move |tx| {
             Box::pin(async move {
-                DOCTOR_STATE.adopt(tx, may_create).await?;
+                team::adopt(tx, &[&DOCTOR_STATE], may_create).await?;
                 cool(tx, Moments { now, week }, cents_per_day).await
             })
         })
@@ -88,8 +74,8 @@ impl Handler for Settings {
         statements::texts(own)
     }
 
-    fn team_table() -> Option<&'static TeamTable> {
-        Some(&DOCTOR_STATE)
+    fn team_tables(&self) -> Vec<&'static TeamTable> {
+        vec![&DOCTOR_STATE]
     }
 }
 

@@ -28,6 +28,23 @@ where
     Ok(Done::InTransaction(report, tx))
 }
 
+/// A step of its own: begins a transaction, runs the body in it and commits, whatever becomes of the run. When the body
+/// fails everything is rolled back; when the commit is not answered, nobody knows.
+pub(super) async fn apart<T, F>(ctx: &Context, body: F) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    F: for<'a> FnOnce(&'a mut AppTx) -> Body<'a, T> + Send + 'static,
+{
+    let tx = ctx.begin().await.map_err(Failure::before_effect)?;
+    let (done, tx) = bounded(tx, ctx.job.policy.timeout, body).await.map_err(Failure::before_effect)?;
+    match tx.commit().await {
+        Ok(()) => Ok(done),
+        // The database answered, and the answer is no.
+        Err(error @ sqlx::Error::Database(_)) => Err(failure(&error).before_effect()),
+        Err(error) => Err(Failure::retry(format!("the end of the transaction is unknown: {}", described(&error)))),
+    }
+}
+
 /// Runs a body whose statements take at most `limit` each; on SQLite all of it takes at most `SQLITE_LIMIT`.
 pub(super) async fn bounded<T, F>(mut tx: AppTx, limit: Duration, body: F) -> Result<(T, AppTx), Failure>
 where

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     domain::{duration::LengthOrZero, job::JobName, secret::Masking},
     handlers::{
-        Targets,
+        Outbound, Targets,
         http::{DEFAULT_TARGET, Target},
     },
 };
@@ -88,7 +88,8 @@ fn read_tables(
         return None;
     }
     let folder = Path::new(file_name).parent().unwrap_or(Path::new(""));
-    let mut builder = Builder::new(&top.defaults, environment, &targets, folder);
+    check_outbound(&top.outbound, &root, reader);
+    let mut builder = Builder::new(&top.defaults, environment, (&targets, &top.outbound), folder);
     let mut entries = BTreeMap::new();
     let mut sites = Vec::new();
     for entry in jobs.entries {
@@ -112,6 +113,7 @@ fn read_tables(
         database,
         executor,
         targets,
+        outbound: top.outbound,
         shown: Json::Null,
         warnings: Vec::new(),
         process_settings,
@@ -218,6 +220,14 @@ fn read_targets(tables: Table, environment: &Environment, reader: &mut Reader<'_
         targets.insert(DEFAULT_TARGET.into(), target);
     }
     targets
+}
+
+fn check_outbound(outbound: &Outbound, root: &Node, reader: &mut Reader<'_>) {
+    let Value::Table(table) = &root.value else { return };
+    let Some(entry) = table.entries.iter().find(|entry| entry.key == "outbound") else { return };
+    for mistake in outbound.check() {
+        reader.tell(Code::BadWork, entry.key_span.clone(), format!("outbound: {mistake}"), None);
+    }
 }
 
 /// A former name belongs to one job only, and to none that still exists.

@@ -22,7 +22,7 @@ use crate::{
         job::{About, Gate, Job},
         schedule::{Dst, Gap, Repeat, Schedule, ScheduleError, Zone},
     },
-    handlers::{LATER, Scope, Targets, Work},
+    handlers::{LATER, Outbound, Scope, Targets, Work},
 };
 
 /// Keys that decide when a job is due.
@@ -33,6 +33,7 @@ pub struct Builder<'a> {
     defaults: &'a RawDefaults,
     environment: &'a Environment,
     targets: &'a Targets,
+    outbound: &'a Outbound,
     folder: &'a Path,
     zones: BTreeMap<String, Result<Zone, ScheduleError>>,
 }
@@ -42,10 +43,10 @@ impl<'a> Builder<'a> {
     pub fn new(
         defaults: &'a RawDefaults,
         environment: &'a Environment,
-        targets: &'a Targets,
+        (targets, outbound): (&'a Targets, &'a Outbound),
         folder: &'a Path,
     ) -> Self {
-        Self { defaults, environment, targets, folder, zones: BTreeMap::new() }
+        Self { defaults, environment, targets, outbound, folder, zones: BTreeMap::new() }
     }
 
     /// The job, or `None` when it told problems that leave nothing to go on with.
@@ -149,8 +150,12 @@ impl<'a> Builder<'a> {
         if told < reader.problems.len() {
             return None;
         }
-        let mistakes =
-            work.check(&Scope { targets: self.targets, folder: self.folder, variables: &self.environment.variables });
+        let mistakes = work.check(&Scope {
+            targets: self.targets,
+            outbound: self.outbound,
+            folder: self.folder,
+            variables: &self.environment.variables,
+        });
         for mistake in &mistakes {
             let (message, help) = match mistake.split_once("\nhelp: ") {
                 Some((message, help)) => (message, Some(help.to_string())),

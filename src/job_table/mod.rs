@@ -22,7 +22,7 @@ pub use reading::suggest::nearest;
 
 use crate::{
     domain::job::{Job, JobName},
-    handlers::{Targets, Work},
+    handlers::{Outbound, Targets, Work},
 };
 
 /// Most jobs a file may have.
@@ -42,6 +42,7 @@ pub struct JobTable {
     pub database: DatabaseTable,
     pub executor: ExecutorTable,
     pub targets: Targets,
+    pub outbound: Outbound,
     /// The file as JSON, variables filled in, for showing: what came from variables under a secret key is masked.
     pub shown: Json,
     /// What is doubtful, sorted by line.

@@ -11,7 +11,7 @@ use crate::domain::{
     duration::{Length, LengthOrZero},
     job::{CatchUp, Delivery, ExpectItems, Overlap},
 };
-use crate::handlers::http::Target;
+use crate::handlers::{Outbound, http::Target};
 
 /// What `JobName::parse` takes, for the schema.
 pub const NAME_PATTERN: &str = "^[a-z][a-z0-9_.-]{0,63}$";
@@ -43,6 +43,9 @@ pub struct RawFile {
     pub jobs: Option<BTreeMap<String, RawJob>>,
     /// Applications that `run.http` calls, by name.
     pub targets: Option<BTreeMap<String, Target>>,
+    /// How and when jobs write to people.
+    #[serde(default)]
+    pub outbound: Outbound,
     /// Where the daemon answers.
     #[serde(default)]
     pub server: ServerTable,

@@ -151,7 +151,7 @@ pub fn documentation() -> Vec<(String, String)> {
     for table in ["dst", "retry", "keep", "when"] {
         parts.push((table.to_string(), key_table(&job["properties"][table])));
     }
-    for table in ["server", "database", "executor"] {
+    for table in ["outbound", "server", "database", "executor"] {
         parts.push((table.to_string(), key_table(&root["properties"][table])));
     }
     parts.push(("targets".to_string(), key_table(&target)));

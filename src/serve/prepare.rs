@@ -10,8 +10,14 @@ use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 use tracing::warn;
 
 use crate::{
-    domain::job::{Gate, JobName},
-    handlers::{AppTx, Dialect, TeamTable},
+    domain::{
+        job::{Gate, JobName},
+        run::Failure,
+    },
+    handlers::{
+        AppTx, Dialect, Statement,
+        team::{self, TeamTable},
+    },
     job_table::JobTable,
     store::{AppConnection, DatabaseConfig, Kind, Store, StoreError},
 };
@@ -22,8 +28,8 @@ struct Asked<'a> {
     /// Line in its own text.
     line: u64,
     text: String,
-    /// The team's table that the job would create or adopt first.
-    table: Option<&'static TeamTable>,
+    /// The tables of the team that the job would create or adopt first.
+    tables: Vec<&'static TeamTable>,
 }
 
 /// Prepares every statement for the daemon's own database, changes nothing, and returns what it refuses. Empty, and
@@ -58,10 +64,12 @@ fn statements(table: &JobTable, own: Dialect) -> Vec<Asked<'_>> {
     let mut all = Vec::new();
     for (job, entry) in &table.jobs {
         let of_ours = entry.work.statements(own).into_iter().filter(|statement| statement.database.is_none());
-        let table = entry.work.needs_tables();
-        all.extend(of_ours.map(|statement| Asked { job, line: statement.line, text: statement.text, table }));
+        let tables = entry.work.team_tables();
+        let asked =
+            |statement: Statement| Asked { job, line: statement.line, text: statement.text, tables: tables.clone() };
+        all.extend(of_ours.map(asked));
         if let Some(Gate::Sql { text }) = &entry.job.gate {
-            all.push(Asked { job, line: 1, text: text.clone(), table: None });
+            all.push(Asked { job, line: 1, text: text.clone(), tables: Vec::new() });
         }
     }
     all
@@ -80,12 +88,11 @@ async fn refusal(store: &Store, asked: &Asked<'_>, may_create: bool) -> Result<O
         AppConnection::Postgres(tx) => AppTx::Postgres(tx),
         AppConnection::Sqlite(connection) => AppTx::Sqlite(connection),
     };
-    if let Some(table) = asked.table
-        && let Err(failure) = table.adopt(&mut tx, may_create).await
-    {
-        return Ok(Some(failure.message));
-    }
-    let sql = AssertSqlSafe(asked.text.clone()).into_sql_str();
+    let text = match as_taken(&mut tx, asked, may_create).await {
+        Ok(text) => text,
+        Err(failure) => return Ok(Some(failure.message)),
+    };
+    let sql = AssertSqlSafe(text).into_sql_str();
     let answer = match &mut tx {
         AppTx::Postgres(tx) => (&mut **tx).prepare(sql).await.map(drop),
         AppTx::Sqlite(connection) => (&mut **connection).prepare(sql).await.map(drop),
@@ -98,6 +105,14 @@ async fn refusal(store: &Store, asked: &Asked<'_>, may_create: bool) -> Result<O
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The statement as the database takes it, once the tables that it speaks of are there.
+async fn as_taken(tx: &mut AppTx, asked: &Asked<'_>, may_create: bool) -> Result<String, Failure> {
+    if asked.tables.is_empty() {
+        return Ok(asked.text.clone());
+    }
+    team::adopt(tx, &asked.tables, may_create).await?.text(&asked.text)
 }
 
 fn kind(store: &Store) -> &'static str {

@@ -9,7 +9,7 @@ use emponto::{
         run::{Failure, Report, Run, RunId, State, Trigger},
         schedule::Zone,
     },
-    handlers::{AppDatabase, AppTx, Context, Done, Ending, Scope, Targets, Tools, Work},
+    handlers::{AppDatabase, AppTx, Context, Done, Ending, Outbound, Scope, Targets, Tools, Work},
 };
 use serde_json::{Value, json};
 use sqlx::{Connection, PgPool, SqliteConnection, postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
@@ -38,7 +38,12 @@ pub fn work(name: &str, settings: Value) -> Work {
 pub fn checked(name: &str, settings: Value, targets: &Targets) -> Result<Work, Vec<String>> {
     let mut work = Work::parse(name, settings).map_err(|error| vec![error.to_string()])?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/handlers");
-    let errors = work.check(&Scope { targets, folder: &folder, variables: &std::env::vars().collect() });
+    let errors = work.check(&Scope {
+        targets,
+        outbound: &Outbound::default(),
+        folder: &folder,
+        variables: &std::env::vars().collect(),
+    });
     if errors.is_empty() { Ok(work) } else { Err(errors) }
 }
 

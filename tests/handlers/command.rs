@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::Path, sync:
 
 use emponto::{
     domain::run::{Failure, FailureKind, Reason, Report},
-    handlers::{Context, Scope, Targets, Work},
+    handlers::{Context, Outbound, Scope, Targets, Work},
 };
 use serde_json::{Value, json};
 
@@ -31,7 +31,12 @@ fn checked(settings: Value) -> Result<Work, Vec<String>> {
     let mut work = Work::parse("command", settings).map_err(|error| vec![error.to_string()])?;
     let (targets, variables) = (Targets::new(), variables());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/handlers");
-    let errors = work.check(&Scope { targets: &targets, folder: &folder, variables: &variables });
+    let errors = work.check(&Scope {
+        targets: &targets,
+        outbound: &Outbound::default(),
+        folder: &folder,
+        variables: &variables,
+    });
     if errors.is_empty() { Ok(work) } else { Err(errors) }
 }
 

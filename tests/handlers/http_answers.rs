@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use emponto::{
     domain::run::{Failure, FailureKind, Reason, Report},
-    handlers::{Scope, Targets, Work},
+    handlers::{Outbound, Scope, Targets, Work},
 };
 use serde_json::{Value, json};
 
@@ -160,7 +160,10 @@ async fn a_path_that_came_from_a_variable_is_shown_to_nobody() {
     let (targets, folder) = (Targets::new(), Path::new("."));
     for (place, shown) in [(hook, "/..."), (format!("{}/plain", server.url), "/plain")] {
         let mut work = Work::parse("http", json!({ "post": place })).expect("settings");
-        assert!(work.check(&Scope { targets: &targets, folder, variables: &variables }).is_empty());
+        assert!(
+            work.check(&Scope { targets: &targets, outbound: &Outbound::default(), folder, variables: &variables })
+                .is_empty()
+        );
 
         let failure = commit(work.run(context(no_database())).await).await.expect_err("500");
 

@@ -165,3 +165,26 @@ fn a_fingerprint_stands_for_the_rules_of_2020_to_2046() {
     assert_ne!(fingerprint("Europe/Berlin"), fingerprint("Europe/Lisbon"));
     assert_ne!(fingerprint("America/Sao_Paulo"), fingerprint("America/New_York"));
 }
+
+#[test]
+fn a_reading_of_the_local_clock_is_an_instant() {
+    let utc = |text: &str| text.parse::<DateTime<Utc>>().expect("an instant");
+    for (zone, local, instant) in [
+        ("UTC", "2025-01-08T12:00:00", "2025-01-08T12:00:00Z"),
+        ("America/Sao_Paulo", "2025-01-08T00:00:00", "2025-01-08T03:00:00Z"),
+        ("Pacific/Kiritimati", "2025-01-08T00:00:00", "2025-01-07T10:00:00Z"),
+        // New York: forward over 02:00 to 03:00 on 2025-03-09, back from 02:00 to 01:00 on 2025-11-02.
+        ("America/New_York", "2025-03-09T01:59:00", "2025-03-09T06:59:00Z"),
+        ("America/New_York", "2025-03-09T02:30:00", "2025-03-09T07:30:00Z"),
+        ("America/New_York", "2025-03-09T03:00:00", "2025-03-09T07:00:00Z"),
+        ("America/New_York", "2025-11-02T01:30:00", "2025-11-02T05:30:00Z"),
+        ("America/New_York", "2025-11-02T02:00:00", "2025-11-02T07:00:00Z"),
+        // The day that São Paulo's summer time began had no midnight.
+        ("America/Sao_Paulo", "2018-11-04T00:00:00", "2018-11-04T03:00:00Z"),
+    ] {
+        let zone = Zone::parse(zone).unwrap();
+        let reading = local.parse().expect("a reading");
+
+        assert_eq!(zone.instant_of(reading), utc(instant), "{local} in {}", zone.name());
+    }
+}

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use jiff::{
     Timestamp,
     tz::{TimeZone, TimeZoneDatabase},
@@ -207,6 +207,22 @@ impl Zone {
         });
         // A transition may change nothing but the abbreviation or the summer flag.
         following.take_while(|shift| shift.at < before).filter(|shift| shift.before != shift.after).collect()
+    }
+
+    /// What the local clock shows at a moment.
+    pub fn local(&self, moment: DateTime<Utc>) -> NaiveDateTime {
+        (moment + TimeDelta::seconds(self.offset_at(moment.timestamp()))).naive_utc()
+    }
+
+    /// The instant at which the local clock shows this reading: the first of two, and where a change jumps over it, as
+    /// much later as the clock jumped.
+    pub fn instant_of(&self, local: NaiveDateTime) -> DateTime<Utc> {
+        let as_if_utc = local.and_utc();
+        let at = |offset: i64| as_if_utc - TimeDelta::seconds(offset);
+        // Offsets are read a day before and after, on both sides of any change near the reading.
+        let second = as_if_utc.timestamp();
+        let (before, after) = (self.offset_at(second - 86_400), self.offset_at(second + 86_400));
+        [at(before), at(after)].into_iter().find(|instant| self.local(*instant) == local).unwrap_or_else(|| at(before))
     }
 
     /// Local time minus UTC at an instant, in seconds.

@@ -1,0 +1,12 @@
+-- The briefing as it was read, each time it had changed.
+create table if not exists briefing_sync_log (
+  id uuid primary key default gen_random_uuid(),
+  doc_hash text not null,
+  doc_title text,
+  conteudo_raw text,
+  etag text,
+  created_at timestamptz not null default now()
+);
+
+-- Some hosts let anyone with a public key read new tables; rows are for the owner until somebody says otherwise.
+alter table briefing_sync_log enable row level security;

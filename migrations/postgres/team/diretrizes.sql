@@ -1,0 +1,10 @@
+-- Sections of the briefing, the newest text of each.
+create table if not exists diretrizes (
+  id uuid primary key default gen_random_uuid(),
+  tipo text not null unique,
+  conteudo text not null,
+  updated_at timestamptz
+);
+
+-- Some hosts let anyone with a public key read new tables; rows are for the owner until somebody says otherwise.
+alter table diretrizes enable row level security;

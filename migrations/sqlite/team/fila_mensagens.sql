@@ -1,0 +1,27 @@
+-- Messages to people. Higher `prioridade` goes first. Instants are text, RFC 3339 in UTC.
+create table if not exists fila_mensagens (
+  id integer primary key,
+  cliente_id text,
+  conversa_id text,
+  telefone text,
+  conteudo text not null,
+  tipo text not null default 'lembrete',
+  prioridade integer not null default 5 check (prioridade between 0 and 10),
+  status text not null default 'pendente'
+    check (status in ('pendente', 'processando', 'enviada', 'erro', 'cancelada', 'bloqueada')),
+  agendar_para text,
+  enviada_em text,
+  metadata text not null default '{}',
+  created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ')),
+  max_tentativas integer not null default 3,
+  tentativas integer not null default 0,
+  erro text,
+  processando_desde text,
+  outcome text,
+  outcome_reason_code text,
+  outcome_at text,
+  provider_message_id text
+);
+
+create index if not exists fila_mensagens_a_enviar on fila_mensagens (prioridade desc, created_at) where status = 'pendente';
+create index if not exists fila_mensagens_em_envio on fila_mensagens (processando_desde) where status = 'processando';

@@ -1,0 +1,11 @@
+//! How handlers reach people: gateways and what they answer, when one may write, and how often.
+
+mod delivery;
+mod gateway;
+mod hours;
+mod settings;
+
+pub use delivery::{Delivery, Message, SendOutcome};
+pub use gateway::Gateway;
+pub use hours::Hours;
+pub use settings::Outbound;
