@@ -155,7 +155,8 @@ impl Adopted {
         row::change(tx, self.text(statement)?, params).await.map_err(|error| failure(&error))
     }
 
-    /// Runs a query, or a statement with `returning`, and reads all its rows: it must say how many there can be.
+    /// Runs a query, or a statement with `returning`, and reads all its rows: it must say how many there can be. On
+    /// PostgreSQL it becomes part of a `with`, so it cannot itself begin with a `with` that changes rows.
     pub async fn rows(&self, tx: &mut AppTx, statement: &str, params: &[Param]) -> Result<Vec<Row>, Failure> {
         row::rows(tx, self.text(statement)?, params).await
     }
