@@ -25,7 +25,7 @@ pub use tools::Tools;
 
 /// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
 pub const LATER: &[&str] =
-    &["fila", "grupos", "handoffs", "pilot", "retomada", "briefing", "report", "shifts", "drain"];
+    &["fila", "handoffs", "briefing", "report", "shifts", "drain"];
 
 /// The time that most handlers have to end by themselves.
 const STOP_GRACE: Duration = Duration::from_millis(200);
@@ -178,6 +178,12 @@ handlers! {
     sql as Sql,
     /// Cools leads that stopped answering.
     temperature_decay as TemperatureDecay,
+    /// Runs a cycle of the group pipeline and watches its queue.
+    grupos as Grupos,
+    /// Answers what came in out of business hours.
+    retomada as Retomada,
+    /// Watches how the pilot group fares.
+    pilot as Pilot,
     /// Does nothing.
     noop as Noop,
 }

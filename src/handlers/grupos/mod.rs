@@ -118,7 +118,8 @@ fn ended(called: Ending, watched: Result<Option<Queue>, Failure>, finished: &BTr
         (Err(failure), Err(watch)) => {
             // A call that was never made hides nothing; a table that cannot be read is what must be told then.
             let message = format!("{}; {}", failure.message, watch.message);
-            let nothing_called = matches!(failure.kind, crate::domain::run::FailureKind::Skipped(Reason::NotConfigured));
+            let nothing_called =
+                matches!(failure.kind, crate::domain::run::FailureKind::Skipped(Reason::NotConfigured));
             Err(if nothing_called { watch } else { Failure { message, ..failure } })
         }
     }
@@ -151,7 +152,10 @@ mod tests {
     fn what_waits_is_summed_from_the_stages_of_the_answer() {
         let finished = Settings::default().finished;
         for (answer, waiting) in [
-            (json!({ "fila": { "classificacao": 3, "extracao": 4, "finalizado": 90, "erros_max_tentativas": 2 } }), Some(7)),
+            (
+                json!({ "fila": { "classificacao": 3, "extracao": 4, "finalizado": 90, "erros_max_tentativas": 2 } }),
+                Some(7),
+            ),
             (json!({ "fila": {} }), Some(0)),
             (json!({ "fila": { "extracao": "many", "a": -1, "b": 1.5 } }), Some(0)),
             (json!({ "fila": 7 }), None),

@@ -122,8 +122,13 @@ impl Watch {
             return Ok(Err(format!("items with no tries left stay: alter type {kind} add value '{EXHAUSTED_STAGE}'")));
         }
         let has = |column| self.adopted.has(table, column);
-        let limit = if has("max_tentativas") { format!("coalesce(max_tentativas, {MAX_TRIES})") } else { MAX_TRIES.to_string() };
-        let touched = if has("updated_at") { format!(", updated_at = @type({table}.updated_at, $1)") } else { String::new() };
+        let limit = if has("max_tentativas") {
+            format!("coalesce(max_tentativas, {MAX_TRIES})")
+        } else {
+            MAX_TRIES.to_string()
+        };
+        let touched =
+            if has("updated_at") { format!(", updated_at = @type({table}.updated_at, $1)") } else { String::new() };
         // The instant is bound whether or not the table has where to keep it, and PostgreSQL wants to know its type.
         let statement = format!(
             "update {table} set estagio = @type({table}.estagio, '{EXHAUSTED_STAGE}'){touched} \

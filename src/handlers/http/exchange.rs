@@ -32,7 +32,7 @@ pub(super) struct Answer {
 
 /// The body of an answer.
 #[derive(Debug, PartialEq)]
-pub(super) enum Content {
+pub(in crate::handlers) enum Content {
     Json(Value),
     /// Not JSON, and does not say it is; cleaned.
     Text(String),

@@ -13,30 +13,33 @@ mod signature;
 mod target;
 mod traffic;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use reqwest::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 pub use client::HttpClients;
+pub(super) use exchange::Content;
 pub use expect::{Expect, Statuses};
 pub use poll::Poll;
 pub use reach::Network;
 pub use signature::Secret;
 pub use target::{DEFAULT_TARGET, Target};
 pub use traffic::{BreakerSettings, OpenFor, Rate, Traffic};
+pub(super) use traffic::Unheard;
 
 use super::{Context, Done, Ending, Handler, Scope};
 use crate::domain::{
     duration::Length,
-    run::Failure,
+    run::{Failure, Run, RunId},
     secret::{MASK, is_name_of_secret},
 };
 use call::{Address, Call, checked_headers, has_secret_path};
 use reach::within_reach;
-use traffic::{Unheard, send};
+use traffic::send;
 
 /// Longest wait for a connection, name look-up and TLS included, unless told otherwise.
 const CONNECT_TIMEOUT: Length = Length(Duration::from_secs(5));
@@ -83,6 +86,34 @@ pub struct Settings {
     #[serde(skip)]
     #[schemars(skip)]
     has_secret_path: bool,
+}
+
+/// An answer that nobody has judged yet.
+pub(super) struct Told {
+    pub status: u16,
+    /// `Retry-After`, bounded, when the server sent one that can be read.
+    pub retry_after: Option<Duration>,
+    pub content: Content,
+    /// The call as people see it.
+    pub shown: String,
+}
+
+/// One call of several within an attempt, about one thing. Its ids are made of `key`, the same for the same key, so that
+/// the other side knows a repeat; everything else is as in a call of `run.http`.
+pub(super) async fn ask(settings: &Settings, ctx: &Context, key: &str) -> Result<Told, Unheard> {
+    let run = Run { id: id_of(key), ..Run::clone(&ctx.run) };
+    let ctx = Context { run: Arc::new(run), ..ctx.clone() };
+    let call = Call::new(settings, &ctx).map_err(|error| Unheard::Failed(Failure::permanent(error).before_effect()))?;
+    let answer = send(&call, &ctx).await?.answer;
+    let shown = call.shown();
+    Ok(Told { status: answer.status, retry_after: answer.retry_after, content: answer.content, shown })
+}
+
+/// A UUID (v8) made of a text.
+fn id_of(key: &str) -> RunId {
+    let hash = Sha256::digest(key.as_bytes());
+    let bytes = hash[..16].try_into().expect("SHA-256 has 32 bytes");
+    RunId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
 }
 
 /// Puts a mask in the place of each value.

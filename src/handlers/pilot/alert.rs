@@ -44,7 +44,12 @@ pub(super) struct Change {
 impl Alert {
     /// Writes a change down. A window in which nothing ended changes nothing: it says neither that it fails nor that it
     /// works again.
-    pub async fn change(&self, tx: &mut AppTx, adopted: &Adopted, figures: &Figures) -> Result<Option<Change>, Failure> {
+    pub async fn change(
+        &self,
+        tx: &mut AppTx,
+        adopted: &Adopted,
+        figures: &Figures,
+    ) -> Result<Option<Change>, Failure> {
         if figures.failure_rate().is_none() {
             return Ok(None);
         }
@@ -63,12 +68,7 @@ impl Alert {
         Ok(Some(Change { key, text: self.text(figures, is_on) }))
     }
 
-    async fn write(
-        &self,
-        tx: &mut AppTx,
-        adopted: &Adopted,
-        (key, figures): (&str, &Figures),
-    ) -> Result<(), Failure> {
+    async fn write(&self, tx: &mut AppTx, adopted: &Adopted, (key, figures): (&str, &Figures)) -> Result<(), Failure> {
         let props = json!({ "sent": figures.sent, "failed": figures.failed, "group": figures.group });
         let optional: [(&str, Param); 3] =
             [("event_type", "pilot_alert".into()), ("event_props", props.into()), ("created_at", self.now.into())];

@@ -18,7 +18,10 @@ static LAST_INBOUND: TeamTable = TeamTable {
     name: "doctor_state",
     postgres: "",
     sqlite: "",
-    columns: &[TeamColumn::optional("cliente_id", "text", "text"), TeamColumn::optional("last_inbound_at", "timestamptz", "text")],
+    columns: &[
+        TeamColumn::optional("cliente_id", "text", "text"),
+        TeamColumn::optional("last_inbound_at", "timestamptz", "text"),
+    ],
 };
 
 /// Whose messages are counted, and from when to when: from `since` to before `until`.

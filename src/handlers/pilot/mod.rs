@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     Context, Dialect, Done, Ending, Handler, Outbound, Scope, Statement, TeamTable,
@@ -151,7 +151,8 @@ impl Settings {
             "failure_rate": figures.failure_rate(),
             "alert": is_alert,
         });
-        let note = is_alert.then(|| format!("{} of {} messages to the pilot group failed", figures.failed, figures.ended()));
+        let note =
+            is_alert.then(|| format!("{} of {} messages to the pilot group failed", figures.failed, figures.ended()));
         Report { items: Some(figures.sent), note, result: Some(result), ..Report::default() }
     }
 

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::{
     answer::understood,
     inbox::{Answer, Waiting},
@@ -42,12 +40,12 @@ impl Endpoint<'_> {
         call.json = Some(message.as_json());
         call.timeout = Some(Length(self.limit));
         let heard = http::ask(&call, self.ctx, &message.key()).await.map_err(unheard)?;
-        let (status, shown) = (heard.answer.status, heard.shown);
+        let (status, shown) = (heard.status, heard.shown);
         let of_message = |words: String| Trouble::OfMessage(format!("{shown} {words}"));
         match status {
             200..=299 => {}
-            429 | 503 if heard.answer.retry_after.is_some() => {
-                let wait = heard.answer.retry_after.unwrap_or_default();
+            429 | 503 if heard.retry_after.is_some() => {
+                let wait = heard.retry_after.unwrap_or_default();
                 let message = format!("{shown} answered {status} and asked to wait");
                 return Err(Trouble::OfEndpoint(Failure::snooze(wait, message).with_code(status)));
             }
@@ -56,7 +54,7 @@ impl Endpoint<'_> {
             500..=599 => return Err(of_message(format!("answered {status}"))),
             _ => return Err(of_endpoint(Failure::permanent(format!("{shown} answered {status}")), status)),
         }
-        match &heard.answer.content {
+        match &heard.content {
             Content::Json(answer) => understood(answer, self.field).map_err(of_message),
             Content::Broken(_) => Err(of_message("answered with JSON that cannot be read".into())),
             Content::Cut { .. } => Err(of_message("answered with more than is read".into())),

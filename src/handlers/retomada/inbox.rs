@@ -8,8 +8,7 @@ use crate::{
     handlers::{
         AppTx, Context,
         team::{
-            self, Adopted, Param, Row,
-            outgoing::Outgoing,
+            self, Adopted, Outgoing, Param, Row,
             tables::{FILA_MENSAGENS, MENSAGENS_FORA_HORARIO},
         },
         transaction,
@@ -35,11 +34,8 @@ macro_rules! waiting {
 const COUNT: &str = concat!("select count(*) from mensagens_fora_horario where ", waiting!());
 
 /// Those that this attempt of this run has tried in vain.
-const COUNT_TRIED: &str = concat!(
-    "select count(*) from mensagens_fora_horario where ",
-    waiting!(),
-    " and processada_resultado like $1"
-);
+const COUNT_TRIED: &str =
+    concat!("select count(*) from mensagens_fora_horario where ", waiting!(), " and processada_resultado like $1");
 
 /// Leaves the waiting state; whoever comes second changes nothing.
 const PROCESS: &str = concat!(
@@ -127,7 +123,8 @@ impl<'a> Inbox<'a> {
         Ok(Self { ctx, adopted: adopting.await? })
     }
 
-    /// The oldest messages that this attempt has not tried yet.
+    /// Messages that this attempt has not tried yet, the oldest first; those that an earlier attempt of this run has
+    /// tried come last, so that they cannot keep all others waiting.
     pub async fn oldest(&self, most: u32) -> Result<Vec<Waiting>, Failure> {
         let column = |name| if self.adopted.has(MENSAGENS_FORA_HORARIO.name, name) { name } else { "null" };
         let (contexto, inbound) = (column("contexto"), column("inbound_message_id"));
@@ -136,11 +133,12 @@ impl<'a> Inbox<'a> {
                     {contexto} as contexto, {inbound} as inbound_message_id, processada_resultado \
              from mensagens_fora_horario \
              where {} and coalesce(processada_resultado, '') not like $1 \
-             order by @instant(recebida_em), id \
+             order by case when processada_resultado like $2 then 1 else 0 end, @instant(recebida_em), id \
              limit {most}",
             waiting!()
         );
-        let (adopted, params) = (self.adopted.clone(), [self.tried_now().into()]);
+        let params = [self.tried_now().into(), format!("tentativa:%:{}.%", self.run()).into()];
+        let adopted = self.adopted.clone();
         let reading = transaction::apart(self.ctx, move |tx| {
             Box::pin(async move { adopted.rows(tx, &statement, &params).await })
         });
@@ -163,7 +161,12 @@ impl<'a> Inbox<'a> {
     /// Marks the message as processed and queues its answer, both or neither. How many messages were processed: none when
     /// somebody else was first.
     pub async fn answer(&self, message: &Waiting, answer: Answer) -> Result<u64, Failure> {
-        let step = Step { adopted: self.adopted.clone(), message: message.clone(), now: self.ctx.now, run: self.ctx.run.id.to_string() };
+        let step = Step {
+            adopted: self.adopted.clone(),
+            message: message.clone(),
+            now: self.ctx.now,
+            run: self.ctx.run.id.to_string(),
+        };
         transaction::apart(self.ctx, move |tx| Box::pin(async move { step.take(tx, answer).await })).await
     }
 

@@ -144,14 +144,22 @@ impl<'a> Round<'a> {
     }
 
     fn report(&self, left: Option<u64>) -> Report {
-        let note = (0 < self.given_up).then(|| format!("{} messages were given up after {MOST_TRIES} tries", self.given_up));
+        let note =
+            (0 < self.given_up).then(|| format!("{} messages were given up after {MOST_TRIES} tries", self.given_up));
         let result = json!({
             "answered": self.done,
             "failed": self.failed,
             "given_up": self.given_up,
             "errors": self.reasons,
         });
-        Report { items: Some(self.done), items_failed: self.failed, left, note, result: Some(result), ..Report::default() }
+        Report {
+            items: Some(self.done),
+            items_failed: self.failed,
+            left,
+            note,
+            result: Some(result),
+            ..Report::default()
+        }
     }
 }
 

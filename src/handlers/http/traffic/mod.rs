@@ -15,7 +15,8 @@ use reqwest::Url;
 
 pub use breaker::{BreakerSettings, OpenFor};
 pub use rate::Rate;
-pub(super) use send::{Heard, Unheard, send};
+pub(in crate::handlers) use send::Unheard;
+pub(super) use send::{Heard, send};
 
 use super::Target;
 use crate::{clock::Clock, domain::run::RunId, handlers::Targets};

@@ -29,7 +29,7 @@ pub(in super::super) struct Heard {
 }
 
 /// Why there is no answer.
-pub(in super::super) enum Unheard {
+pub(in crate::handlers) enum Unheard {
     /// Nothing was sent: the target is left alone.
     LeftAlone {
         after: Duration,
