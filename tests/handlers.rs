@@ -24,6 +24,10 @@ mod http_signature;
 mod http_traffic;
 #[path = "handlers/noop.rs"]
 mod noop;
+#[path = "handlers/retomada.rs"]
+mod retomada;
+#[path = "handlers/retomada_endpoint.rs"]
+mod retomada_endpoint;
 #[path = "handlers/server.rs"]
 mod server;
 #[path = "handlers/sql.rs"]

@@ -234,6 +234,9 @@ impl Step {
 
     async fn queue(&self, tx: &mut AppTx, text: String) -> Result<(), Failure> {
         let message = &self.message;
+        if message.cliente_id.is_none() {
+            return Err(Failure::retry("the message has no cliente_id, so there is nobody to write to"));
+        }
         let outgoing = Outgoing {
             cliente_id: message.cliente_id.clone(),
             conversa_id: message.conversa_id.clone(),
