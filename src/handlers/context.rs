@@ -53,6 +53,16 @@ pub struct AppDatabase {
     pub begin: Arc<dyn Fn() -> BoxFuture<'static, Result<AppTx, Failure>> + Send + Sync>,
 }
 
+/// What a look at a queue may use. It changes nothing, and must not wait for what runs.
+pub struct QueueLook {
+    pub job: Arc<Job>,
+    /// On the daemon's clock.
+    pub now: DateTime<Utc>,
+    pub tools: Tools,
+    /// Its transactions only read, on a connection that no run waits for.
+    pub database: AppDatabase,
+}
+
 /// An open transaction in the daemon's own database. Dropped = rolled back.
 pub enum AppTx {
     Postgres(Transaction<'static, Postgres>),
