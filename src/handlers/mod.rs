@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 pub use crate::outbound::Outbound;
 pub use command::{adopt_orphans, kill_children};
-pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending};
+pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending, History};
 pub use gate::ask_gate;
 pub use scope::{Scope, Targets};
 pub use sql::Statement;
