@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 pub use crate::outbound::Outbound;
 use crate::domain::{health::QueueFigures, run::Failure};
 pub use command::{adopt_orphans, kill_children};
-pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending, QueueLook};
+pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending, History, QueueLook};
 pub use gate::ask_gate;
 pub use scope::{Scope, Targets};
 pub use sql::Statement;
