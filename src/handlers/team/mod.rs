@@ -1,6 +1,7 @@
 //! Tables of the team: created when they are missing, adopted when they are there, and spoken to in one SQL.
 
 mod catalog;
+mod outgoing;
 mod row;
 pub mod tables;
 mod text;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use super::{AppTx, Dialect, transaction::failure};
 use crate::domain::run::Failure;
 
+pub use outgoing::Outgoing;
 pub use row::{Param, Row};
 
 /// A table that a typed handler works on. Names and words are the team's; an existing table is never changed.
@@ -164,7 +166,8 @@ impl Adopted {
         row::change(tx, self.text(statement)?, params).await.map_err(|error| failure(&error))
     }
 
-    /// Runs a query, or a statement with `returning`, and reads all its rows: it must say how many there can be.
+    /// Runs a query, or a statement with `returning`, and reads all its rows: it must say how many there can be. On
+    /// PostgreSQL it becomes part of a `with`, so it cannot itself begin with a `with` that changes rows.
     pub async fn rows(&self, tx: &mut AppTx, statement: &str, params: &[Param]) -> Result<Vec<Row>, Failure> {
         row::rows(tx, self.text(statement)?, params).await
     }
