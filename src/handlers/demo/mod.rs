@@ -49,18 +49,13 @@ pub struct Filled {
     pub rows: u64,
 }
 
-/// How many rows `fill` makes.
-pub fn planned_rows(moment: &Moment) -> u64 {
-    Plan::around(moment).rows.len() as u64
-}
-
 /// Fills the tables, which are created where they are missing and `may_create`; the caller commits. The same moment gives
-/// the same rows. `written` is told of each row.
+/// the same rows. `told` hears before each row how many are left.
 pub async fn fill(
     tx: &mut AppTx,
     moment: &Moment,
     may_create: bool,
-    written: &mut (dyn FnMut() + Send),
+    told: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Vec<Filled>, Unfilled> {
     if let AppTx::Postgres(postgres) = &mut *tx {
         limit_statements(postgres, STATEMENT_LIMIT).await?;
@@ -73,9 +68,9 @@ pub async fn fill(
     }
     let mut ids: Vec<Option<String>> = Vec::with_capacity(plan.rows.len());
     for row in &plan.rows {
+        told((plan.rows.len() - ids.len()) as u64);
         let id = insert(tx, &adopted, row, &ids).await?;
         ids.push(id);
-        written();
     }
     let of_table = |table: &&'static TeamTable| {
         let rows = plan.rows.iter().filter(|row| row.table == *table).count() as u64;

@@ -43,7 +43,11 @@ pub(super) enum Value {
     /// The id that an earlier row got.
     IdOf(usize),
     /// The same inside a text.
-    Naming { before: &'static str, row: usize, after: String },
+    Naming {
+        before: &'static str,
+        row: usize,
+        after: String,
+    },
 }
 
 impl<T: Into<Param>> From<T> for Value {
@@ -59,7 +63,9 @@ impl Value {
         match self {
             Self::Is(param) => param.clone(),
             Self::IdOf(row) => Param::Text(id(row)),
-            Self::Naming { before, row, after } => Param::from(format!("{before}{}{after}", id(row).unwrap_or_default())),
+            Self::Naming { before, row, after } => {
+                Param::from(format!("{before}{}{after}", id(row).unwrap_or_default()))
+            }
         }
     }
 }
@@ -106,11 +112,14 @@ impl Plan {
     fn people(&mut self) {
         for client in 0..CLIENTS {
             let since = self.ago(TimeDelta::days(120) - TimeDelta::hours(client as i64));
-            self.add(&CLIENTES, vec![
-                ("telefone", invented::number(client).into()),
-                ("primeiro_nome", invented::name(client).into()),
-                ("created_at", since.into()),
-            ]);
+            self.add(
+                &CLIENTES,
+                vec![
+                    ("telefone", invented::number(client).into()),
+                    ("primeiro_nome", invented::name(client).into()),
+                    ("created_at", since.into()),
+                ],
+            );
         }
     }
 
@@ -131,15 +140,18 @@ impl Plan {
             };
             let temperature = f64::from(self.dice.u8(20..=95)) / 100.0;
             let written = heard + TimeDelta::hours(1);
-            self.add(&DOCTOR_STATE, vec![
-                ("cliente_id", Value::IdOf(client)),
-                ("permission_state", permission.into()),
-                ("cooling_off_until", until.into()),
-                ("temperature", temperature.into()),
-                ("last_inbound_at", heard.into()),
-                ("last_outbound_at", written.into()),
-                ("contact_count_7d", i64::from(hours_silent < 24 * 7).into()),
-            ]);
+            self.add(
+                &DOCTOR_STATE,
+                vec![
+                    ("cliente_id", Value::IdOf(client)),
+                    ("permission_state", permission.into()),
+                    ("cooling_off_until", until.into()),
+                    ("temperature", temperature.into()),
+                    ("last_inbound_at", heard.into()),
+                    ("last_outbound_at", written.into()),
+                    ("contact_count_7d", i64::from(hours_silent < 24 * 7).into()),
+                ],
+            );
         }
     }
 

@@ -138,12 +138,15 @@ fn given_up(plan: &mut Plan, index: usize, at: DateTime<Utc>) {
         ("outcome_at", at.into()),
     ]);
     let row = plan.add(&FILA_MENSAGENS, values);
-    plan.add(&FILA_MENSAGENS_DLQ, vec![
-        ("mensagem_id", Value::IdOf(row)),
-        ("motivo", "FAILED_PROVIDER".into()),
-        ("erro", error.into()),
-        ("tentativas", 3.into()),
-        ("mensagem", json!({ "demo": true, "tipo": "prospeccao" }).into()),
-        ("created_at", at.into()),
-    ]);
+    plan.add(
+        &FILA_MENSAGENS_DLQ,
+        vec![
+            ("mensagem_id", Value::IdOf(row)),
+            ("motivo", "FAILED_PROVIDER".into()),
+            ("erro", error.into()),
+            ("tentativas", 3.into()),
+            ("mensagem", json!({ "demo": true, "tipo": "prospeccao" }).into()),
+            ("created_at", at.into()),
+        ],
+    );
 }

@@ -84,25 +84,34 @@ fn hand_over(plan: &mut Plan, (index, vaga): (usize, usize), (age, followups, st
     let sent = &FOLLOWUPS[..usize::from(followups)];
     let last = sent.last().map(|after| created + TimeDelta::minutes(*after));
     let (client, recruiter) = (index * 2, index + 30);
-    let handoff = plan.add(&EXTERNAL_HANDOFFS, vec![
-        ("vaga_id", Value::IdOf(vaga)),
-        ("cliente_id", Value::IdOf(client)),
-        ("divulgador_nome", format!("{} (recrutamento fictício)", invented::name(recruiter)).into()),
-        ("divulgador_telefone", invented::number(900 + index).into()),
-        ("status", status.into()),
-        ("reserved_until", (created + RESERVED_FOR).into()),
-        ("last_followup_at", last.into()),
-        ("followup_count", u32::from(followups).into()),
-        ("created_at", created.into()),
-    ]);
-    for (done, after) in sent.iter().enumerate() {
-        plan.add(&BUSINESS_EVENTS, vec![
-            ("event_type", "handoff_followup".into()),
-            ("dedupe_key", Value::Naming { before: "handoff_followup:", row: handoff, after: format!(":{}", done + 1) }),
-            ("cliente_id", Value::IdOf(client)),
+    let handoff = plan.add(
+        &EXTERNAL_HANDOFFS,
+        vec![
             ("vaga_id", Value::IdOf(vaga)),
-            ("event_props", json!({ "demo": true }).into()),
-            ("created_at", (created + TimeDelta::minutes(*after)).into()),
-        ]);
+            ("cliente_id", Value::IdOf(client)),
+            ("divulgador_nome", format!("{} (recrutamento fictício)", invented::name(recruiter)).into()),
+            ("divulgador_telefone", invented::number(900 + index).into()),
+            ("status", status.into()),
+            ("reserved_until", (created + RESERVED_FOR).into()),
+            ("last_followup_at", last.into()),
+            ("followup_count", u32::from(followups).into()),
+            ("created_at", created.into()),
+        ],
+    );
+    for (done, after) in sent.iter().enumerate() {
+        plan.add(
+            &BUSINESS_EVENTS,
+            vec![
+                ("event_type", "handoff_followup".into()),
+                (
+                    "dedupe_key",
+                    Value::Naming { before: "handoff_followup:", row: handoff, after: format!(":{}", done + 1) },
+                ),
+                ("cliente_id", Value::IdOf(client)),
+                ("vaga_id", Value::IdOf(vaga)),
+                ("event_props", json!({ "demo": true }).into()),
+                ("created_at", (created + TimeDelta::minutes(*after)).into()),
+            ],
+        );
     }
 }
