@@ -1,6 +1,7 @@
 //! What jobs can do: one file each, one line in the list below.
 
 mod context;
+pub mod demo;
 mod gate;
 pub mod people;
 mod scope;
