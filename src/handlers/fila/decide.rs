@@ -1,15 +1,17 @@
 //! What may happen to a message before it is sent, and what its end makes of it: decided without a database.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, NaiveTime, TimeDelta, Utc};
 
 use super::message::{Claimed, Lead, usable};
 use crate::{
-    domain::schedule::Zone,
+    domain::{clean, schedule::Zone},
     outbound::{Delivery, Outbound, SendOutcome},
 };
 
 /// Longest text in characters: what WhatsApp takes as one message.
 const MAX_TEXT_CHARS: usize = 4_096;
+/// Longest text kept in `erro`, in characters.
+const MAX_WHY_CHARS: usize = 500;
 /// The first wait after a failure is twice this, and each further one twice the last (spec 6).
 const BACKOFF_UNIT: TimeDelta = TimeDelta::seconds(60);
 /// No wait after a failure is longer, however many tries a row allows itself.
@@ -89,20 +91,24 @@ impl Transition {
         self.status == Status::Erro
     }
 
+    /// With words for `erro`, cut where they are too many.
     fn because(self, why: impl Into<String>) -> Self {
-        Self { why: Some(why.into()), ..self }
+        Self { why: Some(clean::text(&why.into(), MAX_WHY_CHARS)), ..self }
     }
 }
 
-/// Whether a message may go now, limits apart. `number` is the row's or the client's, as written.
-pub(super) fn decide(
-    message: &Claimed,
-    number: Option<&str>,
-    lead: Option<&Lead>,
-    about: (&Rules, DateTime<Utc>),
-) -> Decision {
-    let (rules, now) = about;
-    let number = match addressed(message, number) {
+/// What the tables say beside the message's own row.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Known {
+    /// The row's or else the client's, as written.
+    pub number: Option<String>,
+    pub lead: Option<Lead>,
+}
+
+/// Whether a message may go now, limits apart.
+pub(super) fn decide(message: &Claimed, known: &Known, rules: &Rules, now: DateTime<Utc>) -> Decision {
+    let lead = known.lead.as_ref();
+    let number = match addressed(message, known.number.as_deref()) {
         Ok(number) => number,
         Err((reason, why)) => {
             let failed = failed(message, SendOutcome::FailedValidation, reason, now);
@@ -155,11 +161,8 @@ struct Hold {
 fn holds(message: &Claimed, lead: Option<&Lead>, rules: &Rules, now: DateTime<Utc>) -> Vec<Hold> {
     let mut holds = Vec::new();
     let mut hold = |outcome, reason, until| holds.push(Hold { outcome, reason, until });
-    if let Some(lead) = lead.filter(|lead| lead.permission == "cooling_off") {
-        match lead.cooling_off_until {
-            Some(until) if until <= now => {}
-            until => hold(SendOutcome::BlockedCoolingOff, "cooling_off", until.unwrap_or(now + LOOK_AGAIN)),
-        }
+    if let Some(until) = lead.and_then(|lead| cools_until(lead, now)) {
+        hold(SendOutcome::BlockedCoolingOff, "cooling_off", until);
     }
     if message.is_bypass() {
         return holds;
@@ -178,9 +181,17 @@ fn holds(message: &Claimed, lead: Option<&Lead>, rules: &Rules, now: DateTime<Ut
     holds
 }
 
+/// Until when a client wants to be left alone.
+fn cools_until(lead: &Lead, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    match lead.cooling_off_until {
+        Some(until) => Some(until).filter(|until| now < *until),
+        None if lead.permission == "cooling_off" => Some(now + LOOK_AGAIN),
+        None => None,
+    }
+}
+
 /// The next Monday 00:00 on the local clock: contacts are counted by week (docs, `temperature_decay`).
 fn next_week(zone: &Zone, now: DateTime<Utc>) -> DateTime<Utc> {
-    use chrono::{Datelike, NaiveTime};
     let today = zone.local(now).date();
     let days = 7 - i64::from(today.weekday().num_days_from_monday());
     zone.instant_of((today + TimeDelta::days(days)).and_time(NaiveTime::MIN))
