@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Context, Dialect, Done, Ending, Handler, Outbound, Scope, Statement, TeamTable, people,
+    Context, Dialect, Done, Ending, Handler, Outbound, QueueLook, Scope, Statement, TeamTable, people,
     team::{
         self, FoundColumn,
         tables::{CLIENTES, DOCTOR_STATE, FILA_MENSAGENS, FILA_MENSAGENS_DLQ, OUTBOUND_LIMITS},
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    domain::{duration::Length, run::Failure},
+    domain::{duration::Length, health::QueueFigures, job::Job, run::Failure},
     outbound::Delivery,
 };
 use decide::{Rules, answered};
@@ -110,6 +110,14 @@ impl Handler for Settings {
         }
     }
 
+    async fn look(&self, look: QueueLook) -> Option<Result<QueueFigures, Failure>> {
+        let (now, stuck_before) = (look.now, before(look.now, self.stuck_after(&look.job)));
+        let ask = transaction::only_reading(&look, move |tx| {
+            Box::pin(async move { figures::ask(tx, now, stuck_before).await })
+        });
+        Some(ask.await)
+    }
+
     fn stop_grace(&self) -> Duration {
         STOP_GRACE
     }
@@ -127,6 +135,11 @@ impl Handler for Settings {
 const TABLES: [&TeamTable; 4] = [&FILA_MENSAGENS, &FILA_MENSAGENS_DLQ, &CLIENTES, &OUTBOUND_LIMITS];
 
 impl Settings {
+    /// Longer than any attempt of the job can still be at work.
+    fn stuck_after(&self, job: &Job) -> Duration {
+        self.stuck_after.0.max(job.policy.timeout + AFTER_THE_TIMEOUT)
+    }
+
     /// Adopts the tables, sees to what is old and stuck, and claims a batch, in one transaction.
     async fn open(&self, ctx: &Context, now: DateTime<Utc>) -> Result<(Arc<Room>, Opening), Failure> {
         let rules = Rules {
@@ -135,11 +148,10 @@ impl Settings {
             contact_cap: self.contact_cap,
             resend_unknown: self.resend_unknown,
         };
-        let stuck_after = self.stuck_after.0.max(ctx.job.policy.timeout + AFTER_THE_TIMEOUT);
         let moments = Moments {
             now,
             expired_before: before(now, self.expire_after.0),
-            stuck_before: before(now, stuck_after),
+            stuck_before: before(now, self.stuck_after(&ctx.job)),
         };
         let (may_create, batch, record_contacts) = (ctx.tools.create_team_tables, self.batch, self.record_contacts);
         transaction::apart(ctx, move |tx| {

@@ -176,7 +176,7 @@ pub(super) fn all(own: Dialect) -> Vec<Statement> {
     let texts = [
         CLAIM, MARK_SENDING, SETTLE_BEGUN, SETTLE_WAITING, RELEASE, EXPIRE, ABANDONED, LEFT, CLIENT_NUMBER, &same_key, &places,
     ];
-    let texts = texts.into_iter().chain(dead::STATEMENTS).chain([super::figures::FIGURES]);
+    let texts = texts.into_iter().chain(dead::STATEMENTS).chain([super::figures::FIGURES, super::figures::DEAD]);
     let statement = |(at, text): (usize, &str)| Statement { text: text.to_owned(), line: at as u64 + 1, database: None };
     texts.enumerate().map(statement).collect()
 }
