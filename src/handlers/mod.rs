@@ -15,8 +15,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, de, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-pub use crate::outbound::Outbound;
 use crate::domain::{health::QueueFigures, run::Failure};
+pub use crate::outbound::{Outbound, OutboundTable};
 pub use command::{adopt_orphans, kill_children};
 pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending, History, QueueLook};
 pub use gate::ask_gate;
