@@ -1,6 +1,7 @@
 //! What jobs can do: one file each, one line in the list below.
 
 mod context;
+mod events;
 mod gate;
 pub mod people;
 mod scope;
@@ -25,7 +26,7 @@ pub use tools::Tools;
 
 /// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
 pub const LATER: &[&str] =
-    &["fila", "grupos", "handoffs", "pilot", "retomada", "briefing", "report", "shifts", "drain"];
+    &["fila", "grupos", "pilot", "retomada", "briefing", "report", "drain"];
 
 /// The time that most handlers have to end by themselves.
 const STOP_GRACE: Duration = Duration::from_millis(200);
@@ -178,6 +179,10 @@ handlers! {
     sql as Sql,
     /// Cools leads that stopped answering.
     temperature_decay as TemperatureDecay,
+    /// Follows up on shifts that a recruiter has not confirmed, and lets them go in time.
+    handoffs as Handoffs,
+    /// Asks for confirmation of shifts that are over.
+    shifts as Shifts,
     /// Does nothing.
     noop as Noop,
 }
