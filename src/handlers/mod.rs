@@ -15,8 +15,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, de, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-pub use crate::outbound::Outbound;
 use crate::domain::{health::QueueFigures, run::Failure};
+pub use crate::outbound::{Outbound, OutboundTable};
 pub use command::{adopt_orphans, kill_children};
 pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending, History, QueueLook};
 pub use gate::ask_gate;
@@ -27,7 +27,7 @@ pub use tools::Tools;
 
 /// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
 pub const LATER: &[&str] =
-    &["fila", "grupos", "handoffs", "pilot", "retomada", "briefing", "report", "shifts", "drain"];
+    &["grupos", "handoffs", "pilot", "retomada", "briefing", "report", "shifts", "drain"];
 
 /// The time that most handlers have to end by themselves.
 const STOP_GRACE: Duration = Duration::from_millis(200);
@@ -192,6 +192,8 @@ handlers! {
     sql as Sql,
     /// Cools leads that stopped answering.
     temperature_decay as TemperatureDecay,
+    /// Sends the messages that wait in the team's queue.
+    fila as Fila,
     /// Does nothing.
     noop as Noop,
 }

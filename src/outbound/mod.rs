@@ -8,4 +8,4 @@ mod settings;
 pub use delivery::{Delivery, Message, SendOutcome};
 pub use gateway::Gateway;
 pub use hours::Hours;
-pub use settings::Outbound;
+pub use settings::{Allowlist, Confidential, Evolution, GatewayChoice, Limits, Outbound, OutboundTable, Webhook};
