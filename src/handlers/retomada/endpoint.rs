@@ -8,10 +8,8 @@ use super::{
 };
 use crate::{
     domain::{duration::Length, run::Failure},
-    handlers::{
-        Context,
-        http::{self, Content, Unheard},
-    },
+    handlers::{Context, http},
+    outbound::call::{Content, Unheard},
 };
 
 /// Statuses that are about what was sent; every other 4xx is about the endpoint, and would meet all messages alike.
@@ -39,13 +37,13 @@ impl Endpoint<'_> {
         let mut call = self.call.clone();
         call.json = Some(message.as_json());
         call.timeout = Some(Length(self.limit));
-        let heard = http::ask(&call, self.ctx, &message.key()).await.map_err(unheard)?;
-        let (status, shown) = (heard.status, heard.shown);
+        let http::Told { answer, shown } = http::ask(&call, self.ctx, &message.key()).await.map_err(unheard)?;
+        let status = answer.status;
         let of_message = |words: String| Trouble::OfMessage(format!("{shown} {words}"));
         match status {
             200..=299 => {}
-            429 | 503 if heard.retry_after.is_some() => {
-                let wait = heard.retry_after.unwrap_or_default();
+            429 | 503 if answer.retry_after.is_some() => {
+                let wait = answer.retry_after.unwrap_or_default();
                 let message = format!("{shown} answered {status} and asked to wait");
                 return Err(Trouble::OfEndpoint(Failure::snooze(wait, message).with_code(status)));
             }
@@ -54,8 +52,8 @@ impl Endpoint<'_> {
             500..=599 => return Err(of_message(format!("answered {status}"))),
             _ => return Err(of_endpoint(Failure::permanent(format!("{shown} answered {status}")), status)),
         }
-        match &heard.content {
-            Content::Json(answer) => understood(answer, self.field).map_err(of_message),
+        match &answer.content {
+            Content::Json(said) => understood(said, self.field).map_err(of_message),
             Content::Broken(_) => Err(of_message("answered with JSON that cannot be read".into())),
             Content::Cut { .. } => Err(of_message("answered with more than is read".into())),
             Content::Encoded(_) => Err(of_message("answered with packed content, which was not asked for".into())),
