@@ -10,6 +10,8 @@ mod command;
 mod documents;
 #[path = "handlers/gate.rs"]
 mod gate;
+#[path = "handlers/grupos.rs"]
+mod grupos;
 #[path = "handlers/http.rs"]
 mod http;
 #[path = "handlers/http_answers.rs"]
@@ -24,6 +26,8 @@ mod http_signature;
 mod http_traffic;
 #[path = "handlers/noop.rs"]
 mod noop;
+#[path = "handlers/pilot.rs"]
+mod pilot;
 #[path = "handlers/retomada.rs"]
 mod retomada;
 #[path = "handlers/retomada_endpoint.rs"]

@@ -46,9 +46,10 @@ pub fn at(home: &Home, now: DateTime<Utc>, targets: Targets) -> Context {
     ctx
 }
 
-/// A work with its part of the surroundings: targets, `[outbound]`, variables.
-pub fn read(name: &str, settings: Value, (targets, outbound, variables): (&Targets, Value, &[(&str, &str)])) -> Work {
-    let outbound: Outbound = serde_json::from_value(outbound).expect("an [outbound]");
+/// A work with its part of the surroundings: targets, business hours, variables.
+pub fn read(name: &str, settings: Value, (targets, hours, variables): (&Targets, Value, &[(&str, &str)])) -> Work {
+    let hours = serde_json::from_value(hours).expect("business hours");
+    let outbound = Outbound { hours, ..Outbound::default() };
     let variables: BTreeMap<String, String> = variables.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     let mut work = Work::parse(name, settings).expect("settings that can be read");
     let scope = Scope { targets, outbound: &outbound, folder: Path::new("."), variables: &variables };
@@ -61,7 +62,7 @@ async fn greet_at(home: &Home, now: DateTime<Utc>) -> Result<Report, Failure> {
 }
 
 async fn greet_with(home: &Home, settings: Value, now: DateTime<Utc>) -> Result<Report, Failure> {
-    let holidays = json!({ "hours": { "holidays": ["2025-01-20"] } });
+    let holidays = json!({ "holidays": ["2025-01-20"] });
     let work = read("retomada", settings, (&Targets::new(), holidays, &[]));
     commit(work.run(at(home, now, Targets::new())).await).await
 }
@@ -104,7 +105,8 @@ async fn what_came_in_from_friday_night_on_waits_for_monday_morning() {
         let greeting = "Oi! Recebi sua mensagem fora do horário de atendimento.\nJá estou por aqui: podemos continuar?";
         let queued = [ANA, BIA].map(|client| format!("{client} resposta pendente {greeting}"));
         assert_eq!(home.texts(QUEUED).await, queued);
-        let first = home.texts("select cast(id as text) from mensagens_fora_horario where mensagem = 'friday 21:00'").await;
+        let first =
+            home.texts("select cast(id as text) from mensagens_fora_horario where mensagem = 'friday 21:00'").await;
         assert_eq!(
             home.texts(MESSAGES).await,
             [
@@ -149,7 +151,8 @@ async fn a_row_of_the_queue_says_where_it_came_from_and_goes_before_what_nobody_
         assert_eq!(rows[0], "Bom dia! 7 00000000-0000-0000-0000-0000000000ca");
         let metadata = home.texts("select cast(metadata as text) from fila_mensagens order by conversa_id").await;
         let metadata: Value = serde_json::from_str(&metadata[0]).expect("an object");
-        let first = home.texts("select cast(id as text) from mensagens_fora_horario where mensagem = 'friday 21:00'").await;
+        let first =
+            home.texts("select cast(id as text) from mensagens_fora_horario where mensagem = 'friday 21:00'").await;
         assert_eq!(metadata["origem"], "retomada");
         assert_eq!(metadata["mensagem_fora_horario_id"], first[0]);
     }
@@ -159,8 +162,10 @@ async fn a_row_of_the_queue_says_where_it_came_from_and_goes_before_what_nobody_
 async fn a_message_of_nobody_is_tried_three_times_and_keeps_no_other_from_its_answer() {
     for home in Home::both().await {
         made(&home).await;
-        home.execute("insert into mensagens_fora_horario (mensagem, recebida_em) values ('of nobody', '2025-01-11T00:00:00Z')")
-            .await;
+        home.execute(
+            "insert into mensagens_fora_horario (mensagem, recebida_em) values ('of nobody', '2025-01-11T00:00:00Z')",
+        )
+        .await;
         home.execute(WEEKEND).await;
 
         let first = greet_at(&home, monday()).await.expect("others are answered");
@@ -220,10 +225,7 @@ async fn tables_of_a_team_are_used_as_they_are() {
 
         assert_eq!((report.items, report.left), (Some(2), Some(0)));
         assert_eq!(home.texts(QUEUED).await, ["7 resposta pendente Oi!", "8 resposta pendente Oi!"]);
-        assert_eq!(
-            home.texts(MESSAGES).await,
-            ["c: processed -", "a: processed retomada", "b: processed retomada"]
-        );
+        assert_eq!(home.texts(MESSAGES).await, ["c: processed -", "a: processed retomada", "b: processed retomada"]);
     }
 }
 
@@ -270,7 +272,11 @@ async fn what_is_missing_is_named_with_the_statement_that_adds_it() {
 
         assert_eq!(failure.kind, FailureKind::Permanent);
         assert!(failure.message.starts_with("table mensagens_fora_horario lacks cliente_id, "), "{}", failure.message);
-        assert!(failure.message.contains("alter table mensagens_fora_horario add column processada "), "{}", failure.message);
+        assert!(
+            failure.message.contains("alter table mensagens_fora_horario add column processada "),
+            "{}",
+            failure.message
+        );
     }
 }
 

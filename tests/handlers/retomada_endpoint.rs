@@ -93,7 +93,8 @@ async fn each_message_is_handed_over_and_its_answer_is_queued() {
 async fn an_application_that_answers_by_itself_or_has_nothing_to_say_is_believed() {
     for home in Home::both().await {
         filled(&home).await;
-        let answers = vec![reply(200, json!({ "enviada": true, "resposta": "x" })), reply(200, json!({ "skipped": true }))];
+        let answers =
+            vec![reply(200, json!({ "enviada": true, "resposta": "x" })), reply(200, json!({ "skipped": true }))];
         let script = Script::replying(answers).await;
 
         let report = ask(day(&home, &script.url, 0), &script.url, json!({})).await.expect("both are handled");
@@ -323,10 +324,8 @@ async fn two_replicas_that_ask_about_one_message_queue_one_answer() {
         let router = Router::new().route("/responder", post(answer));
         tokio::spawn(async move { axum::serve(listener, router).await });
 
-        let (one, other) = tokio::join!(
-            ask(day(&home, &url, 0), &url, json!({})),
-            ask(day(&home, &url, 0), &url, json!({})),
-        );
+        let (one, other) =
+            tokio::join!(ask(day(&home, &url, 0), &url, json!({})), ask(day(&home, &url, 0), &url, json!({})),);
 
         let (one, other) = (one.expect("no failure"), other.expect("no failure"));
         assert_eq!(one.items.unwrap_or(0) + other.items.unwrap_or(0), 2);

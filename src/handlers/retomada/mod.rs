@@ -13,12 +13,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Context, Dialect, Ending, Handler, Outbound, Scope, Statement, TeamTable, http,
+    Context, Dialect, Ending, Handler, Scope, Statement, TeamTable, http,
     team::tables::{FILA_MENSAGENS, MENSAGENS_FORA_HORARIO},
 };
-use crate::domain::{
-    duration::Length,
-    run::{Failure, Reason},
+use crate::{
+    domain::{
+        duration::Length,
+        run::{Failure, Reason},
+    },
+    outbound::Hours,
 };
 use round::Round;
 
@@ -56,7 +59,7 @@ pub struct Settings {
     /// When there is business.
     #[serde(skip_deserializing)]
     #[schemars(skip)]
-    resolved: Outbound,
+    resolved: Hours,
 }
 
 impl Default for Settings {
@@ -70,7 +73,7 @@ impl Default for Settings {
             greeting: "Oi! Recebi sua mensagem fora do horário de atendimento.".into(),
             resume: "Já estou por aqui: podemos continuar?".into(),
             endpoint: None,
-            resolved: Outbound::default(),
+            resolved: Hours::default(),
         }
     }
 }
@@ -112,7 +115,7 @@ impl Settings {
 
 impl Handler for Settings {
     fn check(&mut self, scope: &Scope<'_>) -> Vec<String> {
-        self.resolved = scope.outbound.clone();
+        self.resolved = scope.outbound.hours.clone();
         self.endpoint = self.call();
         let mut mistakes = self.mistakes();
         mistakes.extend(self.endpoint.iter_mut().flat_map(|endpoint| endpoint.check(scope)));
@@ -124,7 +127,7 @@ impl Handler for Settings {
     }
 
     async fn run(&self, ctx: Context) -> Ending {
-        let (hours, zone) = (&self.resolved.hours, &ctx.job.zone);
+        let (hours, zone) = (&self.resolved, &ctx.job.zone);
         if !hours.is_open(ctx.now, zone) {
             let next = hours.next_open(ctx.now, zone).map(|next| next.to_rfc3339_opts(SecondsFormat::Secs, true));
             let next = next.map(|next| format!("; business hours begin at {next}")).unwrap_or_default();
