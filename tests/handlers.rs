@@ -8,6 +8,12 @@ mod attempt;
 mod command;
 #[path = "handlers/documents.rs"]
 mod documents;
+#[path = "handlers/fila.rs"]
+mod fila;
+#[path = "handlers/fila_adopted.rs"]
+mod fila_adopted;
+#[path = "handlers/fila_crash.rs"]
+mod fila_crash;
 #[path = "handlers/gate.rs"]
 mod gate;
 #[path = "handlers/http.rs"]
