@@ -28,5 +28,7 @@ mod noop;
 mod server;
 #[path = "handlers/sql.rs"]
 mod sql;
+#[path = "handlers/team.rs"]
+mod team;
 #[path = "handlers/temperature_decay.rs"]
 mod temperature_decay;

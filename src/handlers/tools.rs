@@ -19,6 +19,8 @@ pub struct Tools {
     pub traffic: Arc<Traffic>,
     /// What is known about the gateways that carry messages to people.
     pub gateways: Arc<Gateways>,
+    /// The time while an attempt runs; when it began, its `Context` says.
+    pub clock: Clock,
     /// `[database] create_team_tables`: whether a missing table of the team may be created.
     pub create_team_tables: bool,
 }
@@ -34,8 +36,9 @@ impl Tools {
             http: Arc::default(),
             databases: Arc::default(),
             traffic: Arc::new(Traffic::new(&targets, clock.clone())),
-            gateways: Arc::new(Gateways::new(clock)),
+            gateways: Arc::new(Gateways::new(clock.clone())),
             targets: Arc::new(targets),
+            clock,
             create_team_tables: true,
         }
     }
