@@ -10,6 +10,8 @@ mod command;
 mod documents;
 #[path = "handlers/gate.rs"]
 mod gate;
+#[path = "handlers/handoffs.rs"]
+mod handoffs;
 #[path = "handlers/http.rs"]
 mod http;
 #[path = "handlers/http_answers.rs"]
@@ -26,6 +28,8 @@ mod http_traffic;
 mod noop;
 #[path = "handlers/server.rs"]
 mod server;
+#[path = "handlers/shifts.rs"]
+mod shifts;
 #[path = "handlers/sql.rs"]
 mod sql;
 #[path = "handlers/temperature_decay.rs"]
