@@ -32,5 +32,7 @@ mod server;
 mod shifts;
 #[path = "handlers/sql.rs"]
 mod sql;
+#[path = "handlers/team.rs"]
+mod team;
 #[path = "handlers/temperature_decay.rs"]
 mod temperature_decay;

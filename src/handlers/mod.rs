@@ -1,6 +1,7 @@
 //! What jobs can do: one file each, one line in the list below.
 
 mod context;
+pub mod demo;
 mod events;
 mod gate;
 pub mod people;
@@ -15,9 +16,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, de, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-pub use crate::outbound::Outbound;
+use crate::domain::{health::QueueFigures, run::Failure};
+pub use crate::outbound::{Outbound, OutboundTable};
 pub use command::{adopt_orphans, kill_children};
-pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending};
+pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending, History, QueueLook};
 pub use gate::ask_gate;
 pub use scope::{Scope, Targets};
 pub use sql::Statement;
@@ -25,8 +27,7 @@ use team::TeamTable;
 pub use tools::Tools;
 
 /// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
-pub const LATER: &[&str] =
-    &["fila", "grupos", "pilot", "retomada", "briefing", "report", "drain"];
+pub const LATER: &[&str] = &["grupos", "pilot", "retomada", "briefing", "report", "drain"];
 
 /// The time that most handlers have to end by themselves.
 const STOP_GRACE: Duration = Duration::from_millis(200);
@@ -47,6 +48,13 @@ trait Handler: Sized + Clone + PartialEq + Serialize + DeserializeOwned + JsonSc
 
     /// One attempt.
     async fn run(&self, ctx: Context) -> Ending;
+
+    /// What stands in the table that it drains; `None` = it drains none. Asked twice a minute by every replica, whether or not
+    /// the job runs, with a few seconds for an answer.
+    async fn look(&self, look: QueueLook) -> Option<Result<QueueFigures, Failure>> {
+        let _ = look;
+        None
+    }
 
     /// How long an attempt that listens to `ctx.cancelled` may take to end by itself; then its task is aborted. At the
     /// end of a lease this must leave time for an abort: 5 s and a little is the most.
@@ -136,6 +144,11 @@ macro_rules! handlers {
                 match self { $(Self::$variant(settings) => settings.run(ctx).await),+ }
             }
 
+            /// What stands in the table that it drains; `None` = it drains none. Panics and time-outs are the caller's.
+            pub async fn look(&self, look: QueueLook) -> Option<Result<QueueFigures, Failure>> {
+                match self { $(Self::$variant(settings) => settings.look(look).await),+ }
+            }
+
             /// How long an attempt may take to end by itself once it was told to.
             pub fn stop_grace(&self) -> Duration {
                 match self { $(Self::$variant(settings) => settings.stop_grace()),+ }
@@ -179,6 +192,8 @@ handlers! {
     sql as Sql,
     /// Cools leads that stopped answering.
     temperature_decay as TemperatureDecay,
+    /// Sends the messages that wait in the team's queue.
+    fila as Fila,
     /// Follows up on shifts that a recruiter has not confirmed, and lets them go in time.
     handoffs as Handoffs,
     /// Asks for confirmation of shifts that are over.

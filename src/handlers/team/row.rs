@@ -1,14 +1,13 @@
 //! Parameters and rows of statements on a team's tables, the same for both databases.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value as Json;
 use sqlx::{
-    AssertSqlSafe, Column as _, Database, Row as _, TypeInfo as _, ValueRef as _,
-    postgres::{PgArguments, PgRow, PgTypeKind},
+    AssertSqlSafe, Column as _, Row as _, TypeInfo as _, ValueRef as _,
+    postgres::{PgArguments, PgRow},
     query::Query,
     sqlite::{SqliteArguments, SqliteRow},
 };
-use uuid::Uuid;
 
 use crate::{
     domain::run::Failure,
@@ -61,7 +60,6 @@ enum Cell {
     Whole(i64),
     Real(f64),
     Text(String),
-    Instant(DateTime<Utc>),
 }
 
 impl Row {
@@ -77,7 +75,6 @@ impl Row {
             Cell::Whole(number) => Some(number.to_string()),
             Cell::Real(number) => Some(number.to_string()),
             Cell::Text(text) => Some(text.clone()),
-            Cell::Instant(instant) => Some(instant.to_rfc3339_opts(SecondsFormat::Millis, true)),
         }
     }
 
@@ -103,8 +100,8 @@ impl Row {
     /// An instant that was selected as `@instant(...)`; `None` = null, or a text that is no instant.
     pub fn instant(&self, column: &str) -> Option<DateTime<Utc>> {
         match self.cell(column) {
-            Cell::Instant(instant) => Some(*instant),
             Cell::Whole(ms) => DateTime::from_timestamp_millis(*ms),
+            Cell::Text(text) => text.parse().ok(),
             _ => None,
         }
     }
@@ -150,7 +147,8 @@ pub(super) async fn change(tx: &mut AppTx, text: String, params: &[Param]) -> Re
 pub(super) async fn rows(tx: &mut AppTx, text: String, params: &[Param]) -> Result<Vec<Row>, Failure> {
     match tx {
         AppTx::Postgres(tx) => {
-            let rows = for_postgres(text, params).fetch_all(&mut **tx).await.map_err(|error| failure(&error))?;
+            let rows =
+                for_postgres(as_json(&text), params).fetch_all(&mut **tx).await.map_err(|error| failure(&error))?;
             rows.iter().map(of_postgres).collect()
         }
         AppTx::Sqlite(tx) => {
@@ -160,44 +158,37 @@ pub(super) async fn rows(tx: &mut AppTx, text: String, params: &[Param]) -> Resu
     }
 }
 
-fn of_postgres(row: &PgRow) -> Result<Row, Failure> {
-    let cells = row.columns().iter().enumerate().map(|(index, column)| {
-        let cell = postgres_cell(row, index).map_err(|error| unreadable::<sqlx::Postgres>(column, &error))?;
-        Ok((column.name().to_owned(), cell))
-    });
-    cells.collect::<Result<_, _>>().map(Row)
+/// Rows come as JSON, which the server makes of any type a team may have chosen. Read one by one, an enumeration would
+/// be looked up by the driver between preparing the statement and running it, and the unnamed statement would be lost.
+fn as_json(text: &str) -> String {
+    format!("with answer as ({text}) select to_jsonb(answer) from answer")
 }
 
-fn postgres_cell(row: &PgRow, index: usize) -> Result<Cell, sqlx::Error> {
-    let value = row.try_get_raw(index)?;
-    if value.is_null() {
-        return Ok(Cell::Null);
+fn of_postgres(row: &PgRow) -> Result<Row, Failure> {
+    let answer: serde_json::Map<String, Json> = match row.try_get(0) {
+        Ok(Json::Object(answer)) => answer,
+        Ok(other) => return Err(Failure::permanent(format!("a row is no object: {other}"))),
+        Err(error) => return Err(Failure::permanent(format!("a row cannot be read: {error}"))),
+    };
+    Ok(Row(answer.into_iter().map(|(name, value)| (name, cell_of(value))).collect()))
+}
+
+fn cell_of(value: Json) -> Cell {
+    match value {
+        Json::Null => Cell::Null,
+        Json::Bool(is_true) => Cell::Whole(is_true.into()),
+        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => Cell::Whole(whole),
+            (None, real) => real.map_or(Cell::Null, Cell::Real),
+        },
+        Json::String(text) => Cell::Text(text),
+        other => Cell::Text(other.to_string()),
     }
-    let kind = value.type_info().into_owned();
-    if matches!(kind.kind(), PgTypeKind::Enum(_)) {
-        return row.try_get_unchecked::<String, _>(index).map(Cell::Text);
-    }
-    Ok(match kind.name() {
-        "BOOL" => Cell::Whole(row.try_get::<bool, _>(index)?.into()),
-        "INT2" => Cell::Whole(row.try_get::<i16, _>(index)?.into()),
-        "INT4" => Cell::Whole(row.try_get::<i32, _>(index)?.into()),
-        "INT8" => Cell::Whole(row.try_get(index)?),
-        "FLOAT4" => Cell::Real(row.try_get::<f32, _>(index)?.into()),
-        "FLOAT8" => Cell::Real(row.try_get(index)?),
-        "UUID" => Cell::Text(row.try_get::<Uuid, _>(index)?.to_string()),
-        "TIMESTAMPTZ" => Cell::Instant(row.try_get(index)?),
-        // The driver opens every session in UTC.
-        "TIMESTAMP" => Cell::Instant(row.try_get::<NaiveDateTime, _>(index)?.and_utc()),
-        "DATE" => Cell::Text(row.try_get::<NaiveDate, _>(index)?.to_string()),
-        "TIME" => Cell::Text(row.try_get::<NaiveTime, _>(index)?.to_string()),
-        "JSON" | "JSONB" => Cell::Text(row.try_get::<Json, _>(index)?.to_string()),
-        _ => Cell::Text(row.try_get(index)?),
-    })
 }
 
 fn of_sqlite(row: &SqliteRow) -> Result<Row, Failure> {
     let cells = row.columns().iter().enumerate().map(|(index, column)| {
-        let cell = sqlite_cell(row, index).map_err(|error| unreadable::<sqlx::Sqlite>(column, &error))?;
+        let cell = sqlite_cell(row, index).map_err(|error| unreadable(column.name(), &error))?;
         Ok((column.name().to_owned(), cell))
     });
     cells.collect::<Result<_, _>>().map(Row)
@@ -217,6 +208,6 @@ fn sqlite_cell(row: &SqliteRow, index: usize) -> Result<Cell, sqlx::Error> {
     })
 }
 
-fn unreadable<D: Database>(column: &D::Column, error: &sqlx::Error) -> Failure {
-    Failure::permanent(format!("column {} cannot be read: {error}", sqlx::Column::name(column)))
+fn unreadable(column: &str, error: &sqlx::Error) -> Failure {
+    Failure::permanent(format!("column {column} cannot be read: {error}"))
 }
