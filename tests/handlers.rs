@@ -16,6 +16,8 @@ mod fila_adopted;
 mod fila_crash;
 #[path = "handlers/gate.rs"]
 mod gate;
+#[path = "handlers/handoffs.rs"]
+mod handoffs;
 #[path = "handlers/http.rs"]
 mod http;
 #[path = "handlers/http_answers.rs"]
@@ -32,6 +34,8 @@ mod http_traffic;
 mod noop;
 #[path = "handlers/server.rs"]
 mod server;
+#[path = "handlers/shifts.rs"]
+mod shifts;
 #[path = "handlers/sql.rs"]
 mod sql;
 #[path = "handlers/team.rs"]
