@@ -25,7 +25,7 @@ pub use tools::Tools;
 
 /// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
 pub const LATER: &[&str] =
-    &["fila", "grupos", "handoffs", "pilot", "retomada", "briefing", "report", "shifts", "drain"];
+    &["fila", "grupos", "handoffs", "pilot", "retomada", "shifts", "drain"];
 
 /// The time that most handlers have to end by themselves.
 const STOP_GRACE: Duration = Duration::from_millis(200);
@@ -178,6 +178,10 @@ handlers! {
     sql as Sql,
     /// Cools leads that stopped answering.
     temperature_decay as TemperatureDecay,
+    /// Keeps the directives as the team's briefing has them.
+    briefing as Briefing,
+    /// Tells the team what a day brought.
+    report as Report,
     /// Does nothing.
     noop as Noop,
 }
