@@ -60,6 +60,16 @@ pub struct AppDatabase {
     pub history: Arc<History>,
 }
 
+/// What a look at a queue may use. It changes nothing, and must not wait for what runs.
+pub struct QueueLook {
+    pub job: Arc<Job>,
+    /// On the daemon's clock.
+    pub now: DateTime<Utc>,
+    pub tools: Tools,
+    /// Its transactions only read, on a connection that no run waits for.
+    pub database: AppDatabase,
+}
+
 /// Reads the ledger, which no handler may name, from one instant until before another.
 pub type History =
     dyn Fn(DateTime<Utc>, DateTime<Utc>) -> BoxFuture<'static, Result<Vec<JobPeriod>, Failure>> + Send + Sync;

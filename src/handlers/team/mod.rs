@@ -1,6 +1,7 @@
 //! Tables of the team: created when they are missing, adopted when they are there, and spoken to in one SQL.
 
 mod catalog;
+mod outgoing;
 mod row;
 pub mod tables;
 mod text;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use super::{AppTx, Dialect, transaction::failure};
 use crate::domain::run::Failure;
 
+pub use outgoing::Outgoing;
 pub use row::{Param, Row};
 
 /// A table that a typed handler works on. Names and words are the team's; an existing table is never changed.
@@ -85,6 +87,15 @@ pub async fn look_at(tx: &mut AppTx, table: &'static TeamTable) -> Result<Option
     }
     table.lacks(&columns, tx.dialect())?;
     Ok(Some(Adopted { dialect: tx.dialect(), tables: BTreeMap::from([(table.name, columns)]) }))
+}
+
+/// Whether a table is there and has a row, whatever its columns are.
+pub async fn has_rows(tx: &mut AppTx, table: &'static TeamTable) -> Result<bool, Failure> {
+    if catalog::columns(tx, table.name).await.map_err(|error| failure(&error))?.is_empty() {
+        return Ok(false);
+    }
+    let first = row::rows(tx, format!("select 1 as one from {} limit 1", table.name), &[]).await?;
+    Ok(!first.is_empty())
 }
 
 async fn found(
