@@ -26,8 +26,7 @@ use team::TeamTable;
 pub use tools::Tools;
 
 /// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
-pub const LATER: &[&str] =
-    &["fila", "grupos", "handoffs", "pilot", "retomada", "shifts", "drain"];
+pub const LATER: &[&str] = &["fila", "grupos", "handoffs", "pilot", "retomada", "shifts", "drain"];
 
 /// The time that most handlers have to end by themselves.
 const STOP_GRACE: Duration = Duration::from_millis(200);

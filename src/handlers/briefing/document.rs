@@ -39,26 +39,34 @@ pub struct Section {
     pub text: String,
 }
 
+/// Why a text cannot be stored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Unfit {
+    Empty,
+    /// What it is or has, after "the document".
+    Not(String),
+}
+
 impl Document {
-    /// Reads a text. `keys` gives headings a key of the team's; others get one from their words. The error says what is
-    /// too much, or that there is nothing.
-    pub fn read(text: &str, keys: &BTreeMap<String, String>) -> Result<Self, String> {
+    /// Reads a text. `keys` gives headings a key of the team's; others get one from their words.
+    pub fn read(text: &str, keys: &BTreeMap<String, String>) -> Result<Self, Unfit> {
         let text = normalised(text);
         if text.is_empty() {
-            return Err("it is empty".into());
+            return Err(Unfit::Empty);
         }
         let (title, sections) = sections(&text, keys);
         if MOST_SECTIONS < sections.len() {
-            return Err(format!("it has {} sections, more than {MOST_SECTIONS}", sections.len()));
+            return Err(Unfit::Not(format!("has {} sections, more than {MOST_SECTIONS}", sections.len())));
         }
         for Section { key, text } in &sections {
             let length = text.chars().count();
             if MOST_SECTION_CHARS < length {
-                return Err(format!("section {key:?} has {length} characters, more than {MOST_SECTION_CHARS}"));
+                let too_long = format!("has {length} characters in section {key:?}, more than {MOST_SECTION_CHARS}");
+                return Err(Unfit::Not(too_long));
             }
         }
         if sections.is_empty() {
-            return Err("it has headings and no text".into());
+            return Err(Unfit::Not("has headings and no text".into()));
         }
         let hash = hash(&text);
         Ok(Self { title, hash, kept: text.chars().take(KEPT_CHARS).collect(), sections })
@@ -236,14 +244,15 @@ mod tests {
     fn nothing_and_too_much_are_refused() {
         let many: String = (0..101).map(|n| format!("## s{n}\nx\n")).collect();
         let long = format!("## long\n{}", "x".repeat(20_001));
+        for text in ["", "\u{feff} \r\n\t"] {
+            assert_eq!(Document::read(text, &BTreeMap::new()), Err(Unfit::Empty));
+        }
         for (text, why) in [
-            ("", "it is empty"),
-            ("\u{feff} \r\n\t", "it is empty"),
-            ("# Only\n## headings", "it has headings and no text"),
-            (many.as_str(), "it has 101 sections, more than 100"),
-            (long.as_str(), "section \"long\" has 20001 characters, more than 20000"),
+            ("# Only\n## headings", "has headings and no text"),
+            (many.as_str(), "has 101 sections, more than 100"),
+            (long.as_str(), "has 20001 characters in section \"long\", more than 20000"),
         ] {
-            assert_eq!(Document::read(text, &BTreeMap::new()), Err(why.to_owned()));
+            assert_eq!(Document::read(text, &BTreeMap::new()), Err(Unfit::Not(why.to_owned())));
         }
     }
 }

@@ -19,6 +19,11 @@ use crate::{
 
 /// What the handler works on.
 pub const TABLES: [&TeamTable; 2] = [&BRIEFING_SYNC_LOG, &DIRETRIZES];
+/// Statements that name every column which the tables must have, for a database to prepare in advance.
+pub const ALWAYS: [&str; 2] = [
+    "insert into briefing_sync_log (doc_hash, conteudo_raw, created_at) values ($1, $2, $3) returning id",
+    "update diretrizes set conteudo = @type(diretrizes.conteudo, $2) where tipo = @type(diretrizes.tipo, $1)",
+];
 /// A notice that an attempt has taken on is its own for so long: Slack has 10 s to answer, and a crashed attempt must
 /// not silence the next.
 const NOTICE_TAKES: TimeDelta = TimeDelta::minutes(5);
