@@ -8,10 +8,8 @@ use serde_json::json;
 
 use crate::{
     domain::run::Failure,
-    handlers::{
-        Context,
-        http::{self, Content, MAX_ANSWER_BYTES},
-    },
+    handlers::{Context, http},
+    outbound::call::{Content, MAX_ANSWER_BYTES},
 };
 
 /// Bound of the whole call; a document is a page of text.
