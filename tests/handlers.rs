@@ -4,6 +4,8 @@ mod support;
 
 #[path = "handlers/attempt.rs"]
 mod attempt;
+#[path = "handlers/briefing.rs"]
+mod briefing;
 #[path = "handlers/command.rs"]
 mod command;
 #[path = "handlers/documents.rs"]
@@ -32,6 +34,8 @@ mod http_signature;
 mod http_traffic;
 #[path = "handlers/noop.rs"]
 mod noop;
+#[path = "handlers/report.rs"]
+mod report;
 #[path = "handlers/server.rs"]
 mod server;
 #[path = "handlers/shifts.rs"]
