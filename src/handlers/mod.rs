@@ -2,6 +2,7 @@
 
 mod context;
 pub mod demo;
+mod events;
 mod gate;
 pub mod people;
 mod scope;
@@ -26,8 +27,7 @@ use team::TeamTable;
 pub use tools::Tools;
 
 /// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
-pub const LATER: &[&str] =
-    &["grupos", "handoffs", "pilot", "retomada", "briefing", "report", "shifts", "drain"];
+pub const LATER: &[&str] = &["grupos", "pilot", "retomada", "briefing", "report", "drain"];
 
 /// The time that most handlers have to end by themselves.
 const STOP_GRACE: Duration = Duration::from_millis(200);
@@ -194,6 +194,10 @@ handlers! {
     temperature_decay as TemperatureDecay,
     /// Sends the messages that wait in the team's queue.
     fila as Fila,
+    /// Follows up on shifts that a recruiter has not confirmed, and lets them go in time.
+    handoffs as Handoffs,
+    /// Asks for confirmation of shifts that are over.
+    shifts as Shifts,
     /// Does nothing.
     noop as Noop,
 }

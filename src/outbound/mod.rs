@@ -1,5 +1,6 @@
 //! How handlers reach people: gateways and what they answer, when one may write, and how often.
 
+pub mod call;
 mod delivery;
 mod gateway;
 mod hours;

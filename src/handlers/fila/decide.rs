@@ -214,6 +214,7 @@ pub(super) fn answered(message: &Claimed, delivery: Delivery, rules: &Rules, now
         Delivery::CircuitOpen { .. } => {
             Transition::new(Status::Pendente, SendOutcome::FailedCircuitOpen, "circuit_open")
         }
+        Delivery::Held => Transition::new(Status::Pendente, SendOutcome::FailedCircuitOpen, "told_to_stop"),
     }
 }
 

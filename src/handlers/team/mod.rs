@@ -5,6 +5,7 @@ mod outgoing;
 mod row;
 pub mod tables;
 mod text;
+mod words;
 
 use std::collections::BTreeMap;
 

@@ -25,17 +25,17 @@ pub struct Secret(String);
 
 impl Secret {
     /// Stands for it in a hash.
-    pub(super) fn hidden(&self) -> Self {
+    pub(crate) fn hidden(&self) -> Self {
         Self(if self.0.trim().is_empty() { String::new() } else { MASK.into() })
     }
 
     /// What is wrong with the secrets. The message never quotes them.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         self.keys().map(drop)
     }
 
     /// The value of `webhook-signature`: one signature per secret. `None` = calls are not signed.
-    pub(super) fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> Result<Option<String>, String> {
+    pub(crate) fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> Result<Option<String>, String> {
         let sign = |key: Vec<u8>| {
             let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes keys of any length");
             mac.update(format!("{id}.{timestamp}.").as_bytes());

@@ -19,7 +19,7 @@ const MAX_LOOKUPS: usize = 32;
 const MAX_ADDRESSES: usize = 32;
 
 /// The names that the machine knows: its hosts file and its name servers.
-pub(in super::super) struct SystemNames {
+pub(in crate::outbound) struct SystemNames {
     turns: Arc<Semaphore>,
 }
 
@@ -47,7 +47,7 @@ impl Resolve for SystemNames {
 
 /// A resolver whose answers go to the connection filtered: what was checked is what is connected to, so that an answer
 /// that changes between two look-ups has nothing to win.
-pub(in super::super) struct Filtered {
+pub(in crate::outbound) struct Filtered {
     pub names: Arc<dyn Resolve>,
     pub network: Network,
 }

@@ -12,7 +12,7 @@ const MAX_CAUSE_CHARS: usize = 300;
 
 /// The failure of a call without an answer. Only what failed before the request was written surely had no effect.
 /// `shown` is the call as people see it.
-pub(in super::super) fn no_answer(shown: &str, error: &reqwest::Error) -> Failure {
+pub(in crate::outbound) fn no_answer(shown: &str, error: &reqwest::Error) -> Failure {
     if let Some(refused) = causes(error).find_map(|cause| cause.downcast_ref()) {
         return out_of_reach(shown, refused);
     }
@@ -33,12 +33,12 @@ pub(in super::super) fn no_answer(shown: &str, error: &reqwest::Error) -> Failur
 }
 
 /// The failure of a call to an address out of reach.
-pub(in super::super) fn out_of_reach(shown: &str, refused: &Refused) -> Failure {
+pub(in crate::outbound) fn out_of_reach(shown: &str, refused: &Refused) -> Failure {
     Failure::permanent(format!("{shown}: {refused}; nothing was sent")).before_effect()
 }
 
 /// Why an exchange that had begun came to no end, in words.
-pub(in super::super) fn cause(error: &reqwest::Error) -> String {
+pub(in crate::outbound) fn cause(error: &reqwest::Error) -> String {
     let Some(http) = causes(error).find_map(|cause| cause.downcast_ref::<hyper::Error>()) else {
         return innermost(error);
     };

@@ -29,7 +29,7 @@ pub struct OpenFor {
 
 /// What a call found out about its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(crate) enum Finding {
     /// It answered, whatever it said, short of 5xx.
     Sound,
     /// No connection, no whole answer, or 5xx.
@@ -70,7 +70,7 @@ enum State {
 }
 
 impl BreakerSettings {
-    pub(in super::super) fn check(&self) -> Option<String> {
+    pub(crate) fn check(&self) -> Option<String> {
         let fits = (1..=MOST_FAILURES).contains(&self.failures);
         (!fits).then(|| format!("breaker: failures is {}, and must be from 1 to {MOST_FAILURES}", self.failures))
     }

@@ -1,35 +1,44 @@
 //! Sends one call when its target may be called, and tells the target's lane what came of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use reqwest::Client;
 use tokio::time;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{
-        call::Call,
+        Call, HttpClients,
         exchange::{self, Answer},
         retry_after,
     },
     Finding, Lane, Leave, Refusal, Why,
 };
-use crate::{
-    domain::{
-        duration::Length,
-        run::{Failure, FailureKind},
-    },
-    handlers::Context,
+use crate::domain::{
+    duration::Length,
+    run::{Failure, FailureKind, RunId},
 };
 
+/// Who calls, and what with.
+pub(crate) struct Caller<'a> {
+    pub clients: &'a HttpClients,
+    /// The way to what is called.
+    pub lane: &'a Arc<Lane>,
+    pub run: RunId,
+    pub now: DateTime<Utc>,
+    /// Told before the call is sent, it is not sent.
+    pub cancelled: &'a CancellationToken,
+}
+
 /// An answer, and when it came.
-pub(in super::super) struct Heard {
+pub(crate) struct Heard {
     pub answer: Answer,
     pub at: DateTime<Utc>,
 }
 
 /// Why there is no answer.
-pub(in super::super) enum Unheard {
+pub(crate) enum Unheard {
     /// Nothing was sent: the target is left alone.
     LeftAlone {
         after: Duration,
@@ -39,31 +48,31 @@ pub(in super::super) enum Unheard {
 }
 
 /// One call and its answer, within the call's own limit. `Retry-After` of a target that asks for time holds all runs back.
-pub(in super::super) async fn send(call: &Call, ctx: &Context) -> Result<Heard, Unheard> {
-    let client = ctx.tools.http.client(call.connect_timeout, call.network);
+pub(crate) async fn send(call: &Call, caller: &Caller<'_>) -> Result<Heard, Unheard> {
+    let client = caller.clients.client(call.connect_timeout, call.network);
     let no_client = |error| Failure::retry(format!("no http client: {error}")).before_effect();
     let client = client.map_err(|error| Unheard::Failed(no_client(error)))?;
-    let lane = ctx.tools.traffic.lane(call.target.as_deref(), &call.url);
+    let lane = caller.lane;
     let begun = lane.boot();
-    let mut leave = lane.ask(ctx.run.id).map_err(|refusal| left_alone(&lane, refusal, ctx.now))?;
-    wait_for_turn(&leave, ctx).await.map_err(Unheard::Failed)?;
+    let mut leave = lane.ask(caller.run).map_err(|refusal| left_alone(lane, refusal, caller.now))?;
+    wait_for_turn(&leave, caller.cancelled).await.map_err(Unheard::Failed)?;
     leave.sent();
-    let answered = exchange_within(&client, call, ctx.now).await;
+    let answered = exchange_within(&client, call, caller.now).await;
     leave.tell(finding(&answered));
     let mut answer = answered.map_err(Unheard::Failed)?;
     if asks_for_time(&answer) {
-        answer.retry_after = answer.retry_after.map(|wait| lane.hold(wait, ctx.run.id));
+        answer.retry_after = answer.retry_after.map(|wait| lane.hold(wait, caller.run));
     }
-    Ok(Heard { answer, at: ctx.now + delta(lane.boot().saturating_sub(begun)) })
+    Ok(Heard { answer, at: caller.now + delta(lane.boot().saturating_sub(begun)) })
 }
 
-async fn wait_for_turn(leave: &Leave, ctx: &Context) -> Result<(), Failure> {
+async fn wait_for_turn(leave: &Leave, cancelled: &CancellationToken) -> Result<(), Failure> {
     if leave.wait.is_zero() {
         return Ok(());
     }
     tokio::select! {
         () = time::sleep(leave.wait) => Ok(()),
-        () = ctx.cancelled.cancelled() => Err(Failure::retry("told to stop before the call was sent").before_effect()),
+        () = cancelled.cancelled() => Err(Failure::retry("told to stop before the call was sent").before_effect()),
     }
 }
 

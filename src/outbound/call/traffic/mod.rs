@@ -15,10 +15,10 @@ use reqwest::Url;
 
 pub use breaker::{BreakerSettings, OpenFor};
 pub use rate::Rate;
-pub(super) use send::{Heard, Unheard, send};
+pub(crate) use send::{Caller, Heard, Unheard, send};
 
-use super::Target;
-use crate::{clock::Clock, domain::run::RunId, handlers::Targets};
+use super::{Target, Targets};
+use crate::{clock::Clock, domain::run::RunId};
 use breaker::{Breaker, Finding, Kind, Pass};
 use rate::{Bucket, Turn};
 
@@ -41,12 +41,12 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    pub(in super::super) fn new(targets: &Targets, clock: Clock) -> Self {
+    pub(crate) fn new(targets: &Targets, clock: Clock) -> Self {
         Self { clock, by_target: BTreeMap::new(), by_origin: Arc::default() }.with_targets(targets)
     }
 
     /// The lanes for a newly read job table: targets that have not changed keep what is known about them.
-    pub(in super::super) fn with_targets(&self, targets: &Targets) -> Self {
+    pub(crate) fn with_targets(&self, targets: &Targets) -> Self {
         let lane = |(name, target): (&String, &Target)| {
             let kept = self.by_target.get(name).filter(|(before, _)| before == target).map(|(_, lane)| lane);
             let new = || Arc::new(Lane::new(format!("target {name:?}"), target, self.clock.clone()));
@@ -57,7 +57,7 @@ impl Traffic {
     }
 
     /// The lane of a call: that of its target, or that of its URL's origin.
-    fn lane(&self, target: Option<&str>, url: &Url) -> Arc<Lane> {
+    pub(crate) fn lane(&self, target: Option<&str>, url: &Url) -> Arc<Lane> {
         if let Some((_, lane)) = target.and_then(|name| self.by_target.get(name)) {
             return Arc::clone(lane);
         }
@@ -72,7 +72,7 @@ impl Traffic {
 }
 
 /// The way to one target, which all its calls share.
-struct Lane {
+pub(crate) struct Lane {
     /// The target as messages name it.
     pub shown: String,
     clock: Clock,
@@ -81,7 +81,7 @@ struct Lane {
 
 /// Why a call may not go now, and when to ask again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Refusal {
+pub(crate) struct Refusal {
     /// What is left of its cause.
     pub left: Duration,
     /// When this run asks again: not before, and apart from the others.
@@ -90,7 +90,7 @@ struct Refusal {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
+pub(crate) enum Why {
     /// It said so, with `Retry-After`.
     AskedToWait,
     BreakerOpen,
@@ -136,7 +136,7 @@ impl Lane {
 }
 
 /// Leave to send one call. Dropped before it was sent it is given back; dropped after, nobody heard an answer.
-struct Leave {
+pub(crate) struct Leave {
     /// To be waited for before the call is sent; short.
     pub wait: Duration,
     lane: Arc<Lane>,

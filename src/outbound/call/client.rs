@@ -52,7 +52,7 @@ impl HttpClients {
 
     /// A client whose name look-up, connection and TLS together take at most `connect_timeout`, and that connects to no
     /// named host outside of `network`. Hosts that are addresses are not looked up, so the caller checks them.
-    pub(super) fn client(&self, connect_timeout: Duration, network: Network) -> Result<Client, reqwest::Error> {
+    pub(crate) fn client(&self, connect_timeout: Duration, network: Network) -> Result<Client, reqwest::Error> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&(connect_timeout, network)) {
             return Ok(client.clone());

@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Host;
 
-pub(super) use lost::{cause, no_answer, out_of_reach};
-pub(super) use names::{Filtered, SystemNames};
+pub(in crate::outbound) use lost::{cause, no_answer, out_of_reach};
+pub(in crate::outbound) use names::{Filtered, SystemNames};
 
 /// How far the calls of a target may reach. Cloud metadata, link-local, unspecified, multicast and broadcast addresses
 /// are out of reach in both.
@@ -28,7 +28,7 @@ pub enum Network {
 
 /// An address that no call may connect to.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Refused {
+pub(in crate::outbound) struct Refused {
     host: String,
     address: IpAddr,
     why: String,
@@ -48,7 +48,7 @@ impl Error for Refused {}
 
 /// Refuses a URL whose host is an address out of reach, in whatever notation: the parser of URLs made one of it. A name
 /// passes, because only the resolver knows its addresses.
-pub(super) fn check_literal(url: &Url, network: Network) -> Result<(), Refused> {
+pub(in crate::outbound) fn check_literal(url: &Url, network: Network) -> Result<(), Refused> {
     let address = match url.host() {
         Some(Host::Ipv4(address)) => IpAddr::V4(address),
         Some(Host::Ipv6(address)) => IpAddr::V6(address),
@@ -58,7 +58,7 @@ pub(super) fn check_literal(url: &Url, network: Network) -> Result<(), Refused> 
 }
 
 /// `check_literal`, in the words of a mistake in a job table.
-pub(super) fn within_reach(url: &Url, network: Network) -> Result<(), String> {
+pub(crate) fn within_reach(url: &Url, network: Network) -> Result<(), String> {
     check_literal(url, network).map_err(|refused| refused.to_string())
 }
 

@@ -7,7 +7,7 @@ use reqwest::{
 };
 use serde_json::Value;
 
-use super::{call::Call, reach, retry_after};
+use super::{Call, reach, retry_after};
 use crate::domain::{
     clean,
     run::{Failure, MAX_RESULT_BYTES},
@@ -15,13 +15,13 @@ use crate::domain::{
 };
 
 /// Most of an answer that is read.
-pub(super) const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// Most of the name of a coding that goes into a message, in characters.
 const MAX_CODING_CHARS: usize = 40;
 
 /// What came back.
-pub(super) struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     /// `Retry-After`, when the server sent one that can be read.
     pub retry_after: Option<std::time::Duration>,
@@ -32,7 +32,7 @@ pub(super) struct Answer {
 
 /// The body of an answer.
 #[derive(Debug, PartialEq)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Json(Value),
     /// Not JSON, and does not say it is; cleaned.
     Text(String),
@@ -62,7 +62,7 @@ impl Content {
 }
 
 /// One call and its answer; nothing is sent to an address out of reach. `now` is what an HTTP date is measured from when the server does not tell its own time.
-pub(super) async fn exchange(client: &Client, call: &Call, now: DateTime<Utc>) -> Result<Answer, Failure> {
+pub(crate) async fn exchange(client: &Client, call: &Call, now: DateTime<Utc>) -> Result<Answer, Failure> {
     // A host that is an address never meets the resolver, which checks all others.
     reach::check_literal(&call.url, call.network).map_err(|refused| reach::out_of_reach(&call.shown(), &refused))?;
     let mut request = client.request(call.method.clone(), call.url.clone()).headers(call.headers.clone());

@@ -10,13 +10,13 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// The wait that is granted to a server that asks for this one.
-pub(super) fn bounded(asked: Duration) -> Duration {
+pub(crate) fn bounded(asked: Duration) -> Duration {
     asked.clamp(SHORTEST, LONGEST)
 }
 
 /// The wait that a header asks for: seconds, or an HTTP date measured from `now`. A date in the past is no wait at all;
 /// `None` = it is neither.
-pub(super) fn parse(header: &str, now: DateTime<Utc>) -> Option<Duration> {
+pub(crate) fn parse(header: &str, now: DateTime<Utc>) -> Option<Duration> {
     let header = header.trim();
     if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than fit ask for longer than anyone waits.
@@ -26,7 +26,7 @@ pub(super) fn parse(header: &str, now: DateTime<Utc>) -> Option<Duration> {
 }
 
 /// The three forms that RFC 9110, 5.6.7 makes a recipient accept.
-pub(super) fn http_date(text: &str) -> Option<DateTime<Utc>> {
+pub(crate) fn http_date(text: &str) -> Option<DateTime<Utc>> {
     if let Ok(date) = DateTime::parse_from_rfc2822(text) {
         return Some(date.to_utc());
     }

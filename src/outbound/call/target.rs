@@ -7,16 +7,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    call::checked_headers,
-    hide,
+    plain::checked_headers,
     reach::{Network, within_reach},
     signature::Secret,
     traffic::{BreakerSettings, Rate},
 };
-use crate::domain::{duration::Length, secret::password_of};
+use crate::domain::{
+    duration::Length,
+    secret::{MASK, password_of},
+};
 
 /// The target of a job that names none.
 pub const DEFAULT_TARGET: &str = "default";
+
+/// The `[targets.*]` of a job table, by name. The job table adds `default` from `APP_URL` when the file has none.
+pub type Targets = BTreeMap<String, Target>;
 
 /// Settings of `[targets.<name>]`.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -49,7 +54,7 @@ impl Target {
     }
 
     /// The same for a hash: with the names of its headers, and with that it has a secret.
-    pub(super) fn without_secrets(&self) -> Self {
+    pub(crate) fn without_secrets(&self) -> Self {
         let mut target = Self { base_url: without_password(&self.base_url), ..self.clone() };
         hide(target.headers.values_mut());
         target.secret = self.secret.hidden();
@@ -67,7 +72,7 @@ impl Target {
     }
 
     /// The URL of a path below this target; the path is empty or begins with `/`.
-    pub(super) fn url(&self, path: &str) -> Result<Url, String> {
+    pub(crate) fn url(&self, path: &str) -> Result<Url, String> {
         if self.base_url.is_empty() {
             return Err("base_url is empty".into());
         }
@@ -85,14 +90,19 @@ impl fmt::Debug for Target {
     }
 }
 
+/// Puts a mask in the place of each value.
+pub(crate) fn hide<'a>(values: impl Iterator<Item = &'a mut String>) {
+    values.for_each(|value| *value = MASK.into());
+}
+
 /// An address with a mask for its password.
-pub(super) fn without_password(address: &str) -> String {
+pub(crate) fn without_password(address: &str) -> String {
     let password = password_of(address).filter(|password| !password.is_empty());
     password.map_or_else(|| address.to_owned(), |password| address.replacen(&format!(":{password}@"), ":***@", 1))
 }
 
 /// A URL of the web. The error does not quote it, because a URL may hold a password.
-pub(super) fn web_url(text: &str) -> Result<Url, String> {
+pub(crate) fn web_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
     if !["http", "https"].contains(&url.scheme()) {
         return Err(format!("the URL begins with {:?}, and must begin with http:// or https://", url.scheme()));
