@@ -32,9 +32,6 @@ use crate::{
 };
 use call::{Address, has_secret_path};
 
-/// Longest wait for a connection, name look-up and TLS included, unless told otherwise.
-const CONNECT_TIMEOUT: Length = Length(Duration::from_secs(5));
-
 /// Settings of `run.http`. Exactly one of `get`, `post`, `put`, `patch`, `delete` says where to.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -177,6 +174,7 @@ impl Handler for Settings {
         // the work from being in doubt, and the other side goes on working anyway.
         let heard = send(&call, &ctx).await.map_err(|unheard| match unheard {
             Unheard::LeftAlone { after, message } => Failure::snooze(after, message).before_effect(),
+            Unheard::Stopped => Failure::retry("told to stop before the call was sent").before_effect(),
             Unheard::Failed(failure) => failure,
         })?;
         match poll::accepted(self, &call, &heard) {
