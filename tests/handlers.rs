@@ -4,14 +4,24 @@ mod support;
 
 #[path = "handlers/attempt.rs"]
 mod attempt;
+#[path = "handlers/briefing.rs"]
+mod briefing;
 #[path = "handlers/command.rs"]
 mod command;
 #[path = "handlers/documents.rs"]
 mod documents;
+#[path = "handlers/fila.rs"]
+mod fila;
+#[path = "handlers/fila_adopted.rs"]
+mod fila_adopted;
+#[path = "handlers/fila_crash.rs"]
+mod fila_crash;
 #[path = "handlers/gate.rs"]
 mod gate;
 #[path = "handlers/grupos.rs"]
 mod grupos;
+#[path = "handlers/handoffs.rs"]
+mod handoffs;
 #[path = "handlers/http.rs"]
 mod http;
 #[path = "handlers/http_answers.rs"]
@@ -28,12 +38,16 @@ mod http_traffic;
 mod noop;
 #[path = "handlers/pilot.rs"]
 mod pilot;
+#[path = "handlers/report.rs"]
+mod report;
 #[path = "handlers/retomada.rs"]
 mod retomada;
 #[path = "handlers/retomada_endpoint.rs"]
 mod retomada_endpoint;
 #[path = "handlers/server.rs"]
 mod server;
+#[path = "handlers/shifts.rs"]
+mod shifts;
 #[path = "handlers/sql.rs"]
 mod sql;
 #[path = "handlers/team.rs"]
