@@ -60,7 +60,7 @@ async fn a_team_s_own_tables_are_adopted_as_they_are() {
             home.texts(messages).await,
             ["a: enviada 0", "b later: pendente 0", "c nobody: pendente 1", "d old: cancelada 0", "e same number: pendente 0"]
         );
-        for later in [2, 6] {
+        for later in [3, 8] {
             run_with(home, noon() + TimeDelta::minutes(later), json!({}), &wide_open()).await.ok();
         }
         let dead = "select cast(mensagem_id as text) || ' ' || motivo from fila_mensagens_dlq";
