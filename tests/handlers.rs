@@ -4,10 +4,18 @@ mod support;
 
 #[path = "handlers/attempt.rs"]
 mod attempt;
+#[path = "handlers/briefing.rs"]
+mod briefing;
 #[path = "handlers/command.rs"]
 mod command;
 #[path = "handlers/documents.rs"]
 mod documents;
+#[path = "handlers/fila.rs"]
+mod fila;
+#[path = "handlers/fila_adopted.rs"]
+mod fila_adopted;
+#[path = "handlers/fila_crash.rs"]
+mod fila_crash;
 #[path = "handlers/gate.rs"]
 mod gate;
 #[path = "handlers/handoffs.rs"]
@@ -26,6 +34,8 @@ mod http_signature;
 mod http_traffic;
 #[path = "handlers/noop.rs"]
 mod noop;
+#[path = "handlers/report.rs"]
+mod report;
 #[path = "handlers/server.rs"]
 mod server;
 #[path = "handlers/shifts.rs"]
