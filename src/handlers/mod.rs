@@ -26,7 +26,7 @@ pub use tools::Tools;
 
 /// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
 pub const LATER: &[&str] =
-    &["fila", "grupos", "handoffs", "pilot", "retomada", "briefing", "report", "shifts", "drain"];
+    &["grupos", "handoffs", "pilot", "retomada", "briefing", "report", "shifts", "drain"];
 
 /// The time that most handlers have to end by themselves.
 const STOP_GRACE: Duration = Duration::from_millis(200);
@@ -189,6 +189,8 @@ handlers! {
     command as Command,
     /// Runs SQL statements in one transaction.
     sql as Sql,
+    /// Sends the messages that wait in the team's queue.
+    fila as Fila,
     /// Cools leads that stopped answering.
     temperature_decay as TemperatureDecay,
     /// Does nothing.

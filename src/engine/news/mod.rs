@@ -16,6 +16,7 @@ use tracing::{debug, error, info, warn};
 use super::Engine;
 use crate::domain::{
     health::{JobStats, Snapshot},
+    job::JobName,
     run::{Outcome, Run},
     settle::{Next, Settlement},
 };
