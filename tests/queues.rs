@@ -6,6 +6,7 @@ mod support;
 mod queues {
     pub mod place;
 
+    mod alone;
     mod health;
     mod letters;
 }

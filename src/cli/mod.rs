@@ -9,9 +9,9 @@ mod start;
 pub mod schedule;
 mod trigger;
 mod ledger;
-mod queue;
 mod remote;
 mod migrate;
+mod demo;
 mod completions;
 
 use std::process::ExitCode;
@@ -101,7 +101,7 @@ The SQL of the jobs is prepared in the database when that can be reached. Exit 3
     Runs(ledger::runs::Runs),
     /// List queues; show, retry or discard dead letters
     #[command(subcommand)]
-    Queue(queue::Queue),
+    Queue(ledger::queue::Queue),
     /// Account for every due instant; exit 1 when one is unexplained
     #[command(after_help = "Examples:
   workers ledger
@@ -124,6 +124,14 @@ The SQL of the jobs is prepared in the database when that can be reached. Exit 3
     /// Show the settings and where they come from, the schema of jobs.toml, the list of variables
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Fill an empty database with an invented team, to see work being done
+    #[command(after_help = "Examples:
+  workers demo                 then `workers`: messages go out within 30 s
+  workers demo -o json
+
+Fills the team's tables with invented clients, messages, handoffs, shifts and states, around now, in one transaction. A
+table that has a row is refused (exit 8), and so is APP_ENV=production.")]
+    Demo,
     /// Print a script that completes our commands in a shell
     #[command(after_help = "Examples:
   workers completions bash > /etc/bash_completion.d/workers
@@ -169,6 +177,7 @@ impl Arguments {
             Command::Health(arguments) => health::find(&arguments, &flags, output).await,
             Command::Migrate(command) => migrate::migrate(command, &serve::database(&settings(&flags)?), output).await,
             Command::Config(command) => config::config(&command, &flags, output).await,
+            Command::Demo => demo::demo(&load(&flags)?, output).await,
             Command::Completions(arguments) => completions::completions(&arguments, Self::command()),
             Command::Version { json } => version(if json { Output::Jsonl } else { output }),
         }
@@ -182,7 +191,7 @@ async fn in_books(command: Command, flags: &Flags, output: Output) -> anyhow::Re
     let ended = match command {
         Command::Jobs(command) => ledger::jobs::jobs(&books, command, output).await,
         Command::Runs(command) => ledger::runs::runs(&books, command, output).await,
-        Command::Queue(command) => queue::queue(&books, &config, command, output).await,
+        Command::Queue(command) => ledger::queue::queue(&books, &config, command, output).await,
         Command::Ledger(arguments) => ledger::account::ledger(&books, &arguments, output).await,
         _ => unreachable!("no other command is sent here"),
     };

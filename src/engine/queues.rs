@@ -24,7 +24,7 @@ pub async fn look(engine: &Engine, observer: &Observer) {
             job: Arc::clone(&entry.job),
             now: engine.clock.now(),
             tools: desk.tools.clone(),
-            database: looking(&engine.store),
+            database: looking(&engine.store, engine.database.clone()),
         };
         if let Some(seen) = seen(engine, entry, look).await {
             observer.saw_queue(&entry.job.name, seen, engine.clock.now());
@@ -51,8 +51,8 @@ async fn seen(engine: &Engine, entry: &Entry, look: QueueLook) -> Option<Result<
     }
 }
 
-/// The way to the daemon's own database for those who only look.
-pub fn looking(store: &Store) -> AppDatabase {
+/// The way to the daemon's own database for those who only look: `database`, with other transactions.
+pub fn looking(store: &Store, database: AppDatabase) -> AppDatabase {
     let store = store.clone();
     AppDatabase {
         begin: Arc::new(move || {
@@ -65,5 +65,6 @@ pub fn looking(store: &Store) -> AppDatabase {
                 }
             })
         }),
+        ..database
     }
 }

@@ -1,6 +1,8 @@
 //! What jobs can do: one file each, one line in the list below.
 
 mod context;
+pub mod demo;
+mod events;
 mod gate;
 pub mod people;
 mod scope;
@@ -14,10 +16,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, de, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-pub use crate::outbound::Outbound;
 use crate::domain::{health::QueueFigures, run::Failure};
+pub use crate::outbound::{Outbound, OutboundTable};
 pub use command::{adopt_orphans, kill_children};
-pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending, QueueLook};
+pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending, History, QueueLook};
 pub use gate::ask_gate;
 pub use scope::{Scope, Targets};
 pub use sql::Statement;
@@ -25,8 +27,7 @@ use team::TeamTable;
 pub use tools::Tools;
 
 /// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
-pub const LATER: &[&str] =
-    &["grupos", "handoffs", "pilot", "retomada", "briefing", "report", "shifts", "drain"];
+pub const LATER: &[&str] = &["grupos", "pilot", "retomada", "briefing", "report", "drain"];
 
 /// The time that most handlers have to end by themselves.
 const STOP_GRACE: Duration = Duration::from_millis(200);
@@ -189,10 +190,14 @@ handlers! {
     command as Command,
     /// Runs SQL statements in one transaction.
     sql as Sql,
-    /// Sends the messages that wait in the team's queue.
-    fila as Fila,
     /// Cools leads that stopped answering.
     temperature_decay as TemperatureDecay,
+    /// Sends the messages that wait in the team's queue.
+    fila as Fila,
+    /// Follows up on shifts that a recruiter has not confirmed, and lets them go in time.
+    handoffs as Handoffs,
+    /// Asks for confirmation of shifts that are over.
+    shifts as Shifts,
     /// Does nothing.
     noop as Noop,
 }

@@ -17,6 +17,8 @@ pub struct Tools {
     pub targets: Arc<Targets>,
     /// What is known about the targets: rates, breakers, and which asked to be left alone.
     pub traffic: Arc<Traffic>,
+    /// The time while an attempt runs; when it began, its `Context` says.
+    pub clock: Clock,
     /// `[database] create_team_tables`: whether a missing table of the team may be created.
     pub create_team_tables: bool,
 }
@@ -31,8 +33,9 @@ impl Tools {
         Self {
             http: Arc::default(),
             databases: Arc::default(),
-            traffic: Arc::new(Traffic::new(&targets, clock)),
+            traffic: Arc::new(Traffic::new(&targets, clock.clone())),
             targets: Arc::new(targets),
+            clock,
             create_team_tables: true,
         }
     }

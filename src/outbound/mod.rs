@@ -1,5 +1,6 @@
 //! How handlers reach people: gateways and what they answer, when one may write, and how often.
 
+pub mod call;
 mod delivery;
 mod gateway;
 mod hours;
@@ -8,4 +9,4 @@ mod settings;
 pub use delivery::{Delivery, Message, SendOutcome};
 pub use gateway::Gateway;
 pub use hours::Hours;
-pub use settings::Outbound;
+pub use settings::{Allowlist, Confidential, Evolution, GatewayChoice, Limits, Outbound, OutboundTable, Webhook};

@@ -82,12 +82,17 @@ pub fn database_is_there(database: &DatabaseConfig) -> bool {
     database.data_dir.join(path).exists()
 }
 
-/// In a transaction of its own, which is rolled back: a refusal spoils it.
-async fn refusal(store: &Store, asked: &Asked<'_>, may_create: bool) -> Result<Option<String>, StoreError> {
-    let mut tx = match store.begin_app().await? {
+/// A transaction in the daemon's own database, as handlers get it.
+pub(super) async fn begin(store: &Store) -> Result<AppTx, StoreError> {
+    Ok(match store.begin_app().await? {
         AppConnection::Postgres(tx) => AppTx::Postgres(tx),
         AppConnection::Sqlite(connection) => AppTx::Sqlite(connection),
-    };
+    })
+}
+
+/// In a transaction of its own, which is rolled back: a refusal spoils it.
+async fn refusal(store: &Store, asked: &Asked<'_>, may_create: bool) -> Result<Option<String>, StoreError> {
+    let mut tx = begin(store).await?;
     let text = match as_taken(&mut tx, asked, may_create).await {
         Ok(text) => text,
         Err(failure) => return Ok(Some(failure.message)),

@@ -107,8 +107,11 @@ async fn a_retried_letter_is_due_again_once_and_the_message_says_who_decided() {
         assert!(stderr.contains("is pendente, and no dead letter"), "{stderr}");
         assert!(stderr.contains("no message no-such-id"), "{stderr}");
         said(setup, &["queue", "retry", &letters[0]], 8);
-        let row = |column: &str| format!("select cast({column} as text) from fila_mensagens where cast(id as text) = '{}'", letters[0]);
-        let state = "status || ' ' || tentativas || ' ' || coalesce(erro, '-') || ' ' || coalesce(outcome_reason_code, '-')";
+        let row = |column: &str| {
+            format!("select cast({column} as text) from fila_mensagens where cast(id as text) = '{}'", letters[0])
+        };
+        let state =
+            "status || ' ' || tentativas || ' ' || coalesce(erro, '-') || ' ' || coalesce(outcome_reason_code, '-')";
         assert_eq!(place.texts(&row(&format!("({state})"))).await, ["pendente 0 - -"]);
         let note: Value = serde_json::from_str(&place.texts(&row("metadata")).await[0]).unwrap();
         assert_eq!(note["reenviada"]["por"], "workers queue", "{note}");

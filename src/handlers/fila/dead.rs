@@ -1,9 +1,10 @@
-//! Dead letters: messages that were given up, for a person to look at, to send again or to discard.
+//! Dead letters: messages that were given up, for a person to look at, to send again or to let go.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::{decide::Transition, fits, message::Claimed};
 use crate::{
     domain::run::Failure,
     handlers::{
@@ -18,12 +19,13 @@ use crate::{
 /// Digits of a number that are shown to everybody.
 const SHOWN_DIGITS: usize = 4;
 
-/// A message in state `erro`.
+/// A message in state `erro`, with what its row among the dead letters says.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DeadLetter {
     pub id: String,
     /// Why it was given up, in one word; `unknown` = it may have been delivered.
     pub reason: String,
+    /// Words for people, without number and text of the message.
     pub error: Option<String>,
     pub attempts: i64,
     pub tipo: Option<String>,
@@ -46,7 +48,7 @@ pub struct Which {
 /// What a person decided over dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// To be sent again, with all its attempts, and at once.
+    /// To be sent again, at once and with all its attempts; also one that may have been delivered.
     Retry,
     /// Never to be sent.
     Discard,
@@ -70,149 +72,161 @@ pub enum Decided {
     Absent,
 }
 
-/// The tables of dead letters as they were found.
-pub struct DeadLetters {
-    adopted: Adopted,
-    has_clients: bool,
-    keeps_letters: bool,
+/// The messages that are chosen: `$1` = given up until, `$2` = the reason or null. Ids are compared as text: a team's queue may
+/// have other ids than the dead letters that we made beside it.
+macro_rules! chosen {
+    () => {
+        "from fila_mensagens f
+        left join clientes c on cast(c.id as text) = cast(f.cliente_id as text)
+        left join fila_mensagens_dlq d on cast(d.mensagem_id as text) = cast(f.id as text)
+        where f.status = 'erro'
+          and @instant(coalesce(f.outcome_at, f.created_at)) <= @instant($1)
+          and ($2 is null or $2 = coalesce(f.outcome_reason_code, d.motivo, 'none'))"
+    };
 }
 
+const COUNT: &str = concat!("select count(*) ", chosen!());
+
+/// `$3` = the most rows.
+const LIST: &str = concat!(
+    "select cast(f.id as text) as id,
+            coalesce(f.outcome_reason_code, d.motivo, 'none') as reason,
+            f.erro as error,
+            f.tentativas as attempts,
+            cast(f.tipo as text) as tipo,
+            coalesce(f.telefone, c.telefone) as phone,
+            @instant(coalesce(f.outcome_at, f.created_at)) as given_up_at ",
+    chosen!(),
+    "
+    order by @instant(coalesce(f.outcome_at, f.created_at)), f.id
+    limit $3"
+);
+
+/// Due now, and not when it once was: else it would be given up as too old. `$1` = its id, `$2` = now, `$3` = the note.
+const RETRY: &str = "\
+    update fila_mensagens
+    set status = 'pendente',
+        tentativas = 0,
+        agendar_para = $2,
+        erro = null,
+        outcome = null,
+        outcome_reason_code = 'retried',
+        outcome_at = $2,
+        processando_desde = null,
+        metadata = <note>
+    where id = @type(fila_mensagens.id, $1)
+      and status = 'erro'";
+
+const DISCARD: &str = "\
+    update fila_mensagens
+    set status = 'cancelada',
+        outcome_reason_code = 'discarded',
+        outcome_at = $2,
+        metadata = <note>
+    where id = @type(fila_mensagens.id, $1)
+      and status = 'erro'";
+
+const STATE: &str = "select cast(status as text) as status from fila_mensagens where id = @type(fila_mensagens.id, $1)";
+
+const FORGET: &str = "\
+    delete from fila_mensagens_dlq where mensagem_id = @type(fila_mensagens_dlq.mensagem_id, $1)";
+
+/// For `workers check`; what stands on optional columns is left out.
+pub(super) fn statements(own: Dialect) -> [String; 4] {
+    [COUNT.into(), noted(RETRY, own), noted(DISCARD, own), FORGET.into()]
+}
+
+/// The statement with the note added to `metadata`, whatever that holds.
+fn noted(statement: &str, own: Dialect) -> String {
+    let note = match own {
+        Dialect::Postgres => "@type(fila_mensagens.metadata, coalesce(metadata::jsonb, '{}') || ($3)::jsonb)",
+        Dialect::Sqlite => "case when json_valid(metadata) then json_patch(metadata, $3) else $3 end",
+    };
+    statement.replace("<note>", note)
+}
+
+/// The tables of dead letters as they were found.
+pub struct DeadLetters(Adopted);
+
 impl DeadLetters {
-    /// `None` = there is no message queue yet. Creates nothing.
+    /// `None` = there is no message queue. Creates nothing.
     pub async fn find(tx: &mut AppTx) -> Result<Option<Self>, Failure> {
         if team::look_at(tx, &FILA_MENSAGENS).await?.is_none() {
             return Ok(None);
         }
-        let has_clients = team::look_at(tx, &CLIENTES).await?.is_some();
-        let keeps_letters = team::look_at(tx, &FILA_MENSAGENS_DLQ).await?.is_some();
-        let mut tables = vec![&FILA_MENSAGENS];
-        if has_clients {
-            tables.push(&CLIENTES);
+        for table in [&CLIENTES, &FILA_MENSAGENS_DLQ] {
+            if team::look_at(tx, table).await?.is_none() {
+                let missing =
+                    format!("table {} is missing: the first run of the job that drains the queue makes it", table.name);
+                return Err(Failure::permanent(missing));
+            }
         }
-        if keeps_letters {
-            tables.push(&FILA_MENSAGENS_DLQ);
-        }
-        let adopted = team::adopt(tx, &tables, false).await?;
-        Ok(Some(Self { adopted, has_clients, keeps_letters }))
+        team::adopt(tx, &[&FILA_MENSAGENS, &CLIENTES, &FILA_MENSAGENS_DLQ], false).await.map(|found| Some(Self(found)))
     }
 
-    /// How many there are.
+    /// How many there are, whatever the limit.
     pub async fn count(&self, tx: &mut AppTx, which: &Which) -> Result<u64, Failure> {
-        let statement = format!("select count(*) as n {}", self.chosen());
-        self.adopted.count(tx, &statement, &which.params()).await
+        self.0.count(tx, COUNT, &[which.until.into(), Param::Text(which.reason.clone())]).await
     }
 
     /// The oldest first. `whole_phones` = numbers are shown as they are.
     pub async fn list(&self, tx: &mut AppTx, which: &Which, whole_phones: bool) -> Result<Vec<DeadLetter>, Failure> {
-        let phone = match (self.adopted.has("fila_mensagens", "telefone"), self.has_clients) {
-            (true, true) => "coalesce(f.telefone, c.telefone)",
-            (true, false) => "f.telefone",
-            (false, true) => "c.telefone",
-            (false, false) => "cast(null as text)",
-        };
-        let statement = format!(
-            "select cast(f.id as text) as id, {} as reason, f.erro as error, f.tentativas as attempts,
-                    cast(f.tipo as text) as tipo, {phone} as phone,
-                    @instant(coalesce(f.outcome_at, f.created_at)) as given_up_at
-             {} order by @instant(coalesce(f.outcome_at, f.created_at)), f.id limit {}",
-            self.reason(),
-            self.chosen(),
-            which.limit
-        );
-        let rows = self.adopted.rows(tx, &statement, &which.params()).await?;
+        let params = [which.until.into(), Param::Text(which.reason.clone()), which.limit.into()];
+        // The column of the number is optional.
+        let phone = if self.0.has(FILA_MENSAGENS.name, "telefone") { "f.telefone" } else { "null" };
+        let rows = self.0.rows(tx, &LIST.replace("f.telefone", phone), &params).await?;
         Ok(rows.iter().map(|row| letter(row, which.until, whole_phones)).collect())
     }
 
-    /// Decides over the oldest of them, each guarded by the state it leaves; their ids.
-    pub async fn decide_many(
-        &self,
-        tx: &mut AppTx,
-        which: &Which,
-        decision: &Decision,
-    ) -> Result<Vec<String>, Failure> {
-        let mut decided = Vec::new();
+    /// Decides over the oldest of them, each guarded by the state it leaves; how many.
+    pub async fn decide_many(&self, tx: &mut AppTx, which: &Which, decision: &Decision) -> Result<u64, Failure> {
+        let mut decided = 0;
         for letter in self.list(tx, which, false).await? {
-            if self.decide(tx, &letter.id, decision).await? == Decided::Done {
-                decided.push(letter.id);
-            }
+            decided += u64::from(self.decide(tx, &letter.id, decision).await? == Decided::Done);
         }
         Ok(decided)
     }
 
     /// Decides over one message, if it is dead.
     pub async fn decide(&self, tx: &mut AppTx, id: &str, decision: &Decision) -> Result<Decided, Failure> {
-        let changed = self.adopted.change(tx, &self.transition(decision.verdict), &decision.params(id)).await?;
-        if changed == 0 {
+        if !self.fits(FILA_MENSAGENS.name, "id", id) {
+            return Ok(Decided::Absent);
+        }
+        let transition = match decision.verdict {
+            Verdict::Retry => RETRY,
+            Verdict::Discard => DISCARD,
+        };
+        let params = [id.into(), decision.at.into(), Param::Json(decision.note())];
+        if self.0.change(tx, &noted(transition, self.0.dialect()), &params).await? == 0 {
             return self.state_of(tx, id).await;
         }
-        if decision.verdict == Verdict::Retry && self.adopted.has("fila_mensagens_dlq", "reenviada_em") {
-            let statement = "update fila_mensagens_dlq set reenviada_em = $2 where cast(mensagem_id as text) = $1";
-            self.adopted.change(tx, statement, &[id.into(), decision.at.into()]).await?;
+        if self.fits(FILA_MENSAGENS_DLQ.name, "mensagem_id", id) {
+            self.mark(tx, id, decision).await?;
         }
         Ok(Decided::Done)
     }
 
-    /// `$1` = id, `$2` = now, `$3` = the note. Ids are compared as text: what is no id of this table finds nothing.
-    fn transition(&self, verdict: Verdict) -> String {
-        let note = match self.adopted.dialect() {
-            Dialect::Postgres => "@type(fila_mensagens.metadata, coalesce(metadata::jsonb, '{}'::jsonb) || ($3)::jsonb)",
-            Dialect::Sqlite => "case when json_valid(metadata) then json_patch(metadata, $3) else $3 end",
-        };
-        let change = match verdict {
-            // Due now and not when it once was: else it would be given up as too old.
-            Verdict::Retry => {
-                "status = 'pendente', agendar_para = $2, tentativas = 0, erro = null, processando_desde = null,
-                 outcome = null, outcome_reason_code = null, outcome_at = null"
-            }
-            Verdict::Discard => "status = 'cancelada', outcome_reason_code = 'discarded', outcome_at = $2",
-        };
-        format!(
-            "update fila_mensagens set {change}, metadata = {note} where cast(id as text) = $1 and status = 'erro'"
-        )
+    /// Its row among the dead letters says when it was sent again, or goes.
+    async fn mark(&self, tx: &mut AppTx, id: &str, decision: &Decision) -> Result<(), Failure> {
+        if decision.verdict == Verdict::Discard || !self.0.has(FILA_MENSAGENS_DLQ.name, "reenviada_em") {
+            return self.0.change(tx, FORGET, &[id.into()]).await.map(drop);
+        }
+        let resent = "update fila_mensagens_dlq set reenviada_em = $2
+                      where mensagem_id = @type(fila_mensagens_dlq.mensagem_id, $1)";
+        self.0.change(tx, resent, &[id.into(), decision.at.into()]).await.map(drop)
     }
 
     async fn state_of(&self, tx: &mut AppTx, id: &str) -> Result<Decided, Failure> {
-        let statement = "select cast(status as text) as status from fila_mensagens where cast(id as text) = $1";
-        let rows = self.adopted.rows(tx, statement, &[id.into()]).await?;
+        let rows = self.0.rows(tx, STATE, &[id.into()]).await?;
         Ok(rows.first().and_then(|row| row.text("status")).map_or(Decided::Absent, Decided::NotDead))
     }
 
-    /// From whom they are chosen; `$1` = until, `$2` = the reason, or null.
-    fn chosen(&self) -> String {
-        let clients = if self.has_clients { "left join clientes c on cast(c.id as text) = cast(f.cliente_id as text)" } else { "" };
-        let letters = match self.keeps_letters {
-            true => "left join fila_mensagens_dlq d on cast(d.mensagem_id as text) = cast(f.id as text)",
-            false => "",
-        };
-        format!(
-            "from fila_mensagens f {clients} {letters}
-             where f.status = 'erro' and @instant(coalesce(f.outcome_at, f.created_at)) <= @instant($1)
-               and ($2 is null or $2 = {})",
-            self.reason()
-        )
-    }
-
-    /// The newest word, else the one that was kept with the letter.
-    fn reason(&self) -> &'static str {
-        if self.keeps_letters {
-            "coalesce(cast(f.outcome_reason_code as text), d.motivo, 'none')"
-        } else {
-            "coalesce(cast(f.outcome_reason_code as text), 'none')"
-        }
-    }
-}
-
-impl Which {
-    fn params(&self) -> [Param; 2] {
-        [self.until.into(), Param::Text(self.reason.clone())]
+    fn fits(&self, table: &str, column: &str, id: &str) -> bool {
+        self.0.column(table, column).is_some_and(|found| fits(found, id))
     }
 }
 
 impl Decision {
-    fn params(&self, id: &str) -> [Param; 3] {
-        [id.into(), self.at.into(), Param::Json(self.note())]
-    }
-
     fn note(&self) -> Value {
         let word = match self.verdict {
             Verdict::Retry => "reenviada",
@@ -238,9 +252,37 @@ fn letter(row: &Row, now: DateTime<Utc>, whole_phones: bool) -> DeadLetter {
 
 /// `***1234`; a number that is hardly longer shows nothing.
 fn masked(phone: &str) -> String {
-    let letters: Vec<char> = phone.chars().collect();
-    let shown = if SHOWN_DIGITS * 2 < letters.len() { &letters[letters.len() - SHOWN_DIGITS..] } else { &[] };
+    let digits: Vec<char> = phone.chars().collect();
+    let shown = if SHOWN_DIGITS * 2 < digits.len() { &digits[digits.len() - SHOWN_DIGITS..] } else { &[] };
     format!("***{}", shown.iter().collect::<String>())
+}
+
+/// Writes the row of a message that has just died, in the same transaction. One that died before has its row already,
+/// which now tells of this death: a message has one row, whether or not the team's table says so.
+pub(super) async fn bury(
+    tx: &mut AppTx,
+    adopted: &Adopted,
+    message: &Claimed,
+    (end, now): (&Transition, DateTime<Utc>),
+) -> Result<(), Failure> {
+    adopted.change(tx, FORGET, &[message.id.as_str().into()]).await?;
+    let optional = [
+        ("erro", Param::from(end.why.clone())),
+        ("tentativas", Param::Whole(Some(message.tries + i64::from(end.spends_try)))),
+        ("mensagem", message.as_it_stood().into()),
+    ];
+    let mut columns = vec![
+        ("mensagem_id", Param::from(message.id.as_str())),
+        ("motivo", end.reason.into()),
+        ("created_at", now.into()),
+    ];
+    columns.extend(optional.into_iter().filter(|(column, _)| adopted.has(FILA_MENSAGENS_DLQ.name, column)));
+    let (names, params): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+    // A cast cuts words that are too long for a team's column; the end of a message must be written.
+    let value = |(at, name): (usize, &&str)| format!("@type(fila_mensagens_dlq.{name}, ${})", at + 1);
+    let values: Vec<_> = names.iter().enumerate().map(value).collect();
+    let insert = format!("insert into fila_mensagens_dlq ({}) values ({})", names.join(", "), values.join(", "));
+    adopted.change(tx, &insert, &params).await.map(drop)
 }
 
 #[cfg(test)]
@@ -249,7 +291,8 @@ mod tests {
 
     #[test]
     fn a_number_shows_its_end_alone_and_a_short_one_nothing() {
-        for (phone, shown) in [("5511999990001", "***0001"), ("12345678", "***"), ("", "***"), ("123456789", "***6789")] {
+        for (phone, shown) in [("5511999990001", "***0001"), ("12345678", "***"), ("", "***"), ("123456789", "***6789")]
+        {
             assert_eq!(masked(phone), shown, "{phone}");
         }
     }

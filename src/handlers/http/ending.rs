@@ -4,13 +4,15 @@ use serde_json::{Map, Value};
 
 use super::{
     Judge, Settings,
-    exchange::{Answer, Content, MAX_ANSWER_BYTES},
     expect::difference,
     judge::{self, Verdict},
 };
-use crate::domain::{
-    clean,
-    run::{Failure, FailureKind, Report},
+use crate::{
+    domain::{
+        clean,
+        run::{Failure, FailureKind, Report},
+    },
+    outbound::call::{Answer, Content, MAX_ANSWER_BYTES},
 };
 
 /// Most of a plain text that goes into an error message, in characters.

@@ -5,6 +5,7 @@ mod outgoing;
 mod row;
 pub mod tables;
 mod text;
+mod words;
 
 use std::collections::BTreeMap;
 
@@ -53,6 +54,7 @@ impl TeamColumn {
 /// - `@instant(x)` makes instants comparable: a `timestamptz` on PostgreSQL, Unix milliseconds on SQLite, whatever text
 ///   the column holds. Both sides of a comparison wear it; a parameter that is stored does not.
 /// - `@type(table.column, x)` gives a parameter, or a column of another table, the type of that column.
+/// - `@optional(table.column)` is the column, or null where the team's table has none of that name.
 /// - `@locked` takes only rows that nobody else holds: `for update skip locked`, and nothing on SQLite.
 #[derive(Debug, Clone)]
 pub struct Adopted {
@@ -87,6 +89,15 @@ pub async fn look_at(tx: &mut AppTx, table: &'static TeamTable) -> Result<Option
     }
     table.lacks(&columns, tx.dialect())?;
     Ok(Some(Adopted { dialect: tx.dialect(), tables: BTreeMap::from([(table.name, columns)]) }))
+}
+
+/// Whether a table is there and has a row, whatever its columns are.
+pub async fn has_rows(tx: &mut AppTx, table: &'static TeamTable) -> Result<bool, Failure> {
+    if catalog::columns(tx, table.name).await.map_err(|error| failure(&error))?.is_empty() {
+        return Ok(false);
+    }
+    let first = row::rows(tx, format!("select 1 as one from {} limit 1", table.name), &[]).await?;
+    Ok(!first.is_empty())
 }
 
 async fn found(
