@@ -83,7 +83,7 @@ every = "1s"
 run.noop = {{}}
 [jobs.closed]
 every = "1h"
-when = {{ env = "NOT_SET_IN_TESTS" }}
+when = {{ env = "NOT_SET_IN_TESTS", is = "true" }}
 run.noop = {{}}
 "#
     )

@@ -112,7 +112,7 @@ async fn a_retried_letter_is_due_again_once_and_the_message_says_who_decided() {
         };
         let state =
             "status || ' ' || tentativas || ' ' || coalesce(erro, '-') || ' ' || coalesce(outcome_reason_code, '-')";
-        assert_eq!(place.texts(&row(&format!("({state})"))).await, ["pendente 0 - -"]);
+        assert_eq!(place.texts(&row(&format!("({state})"))).await, ["pendente 0 - retried"]);
         let note: Value = serde_json::from_str(&place.texts(&row("metadata")).await[0]).unwrap();
         assert_eq!(note["reenviada"]["por"], "workers queue", "{note}");
         let due = format!("agendar_para > {}", from_now(-600));

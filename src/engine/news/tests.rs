@@ -8,8 +8,9 @@ use super::{
     *,
 };
 use crate::domain::{
+    health::{QueueFigures, WatchedQueue},
     job::JobName,
-    run::{RunId, State, Trigger},
+    run::{ReplicaId, RunId, State, Trigger},
 };
 
 fn at(seconds: i64) -> DateTime<Utc> {
