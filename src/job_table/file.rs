@@ -88,7 +88,7 @@ fn read_tables(
         return None;
     }
     let folder = Path::new(file_name).parent().unwrap_or(Path::new(""));
-    let outbound = read_outbound(&top.outbound, environment, &root, reader);
+    let outbound = read_outbound(&top.outbound, (environment, &targets), &root, reader);
     let mut builder = Builder::new(&top.defaults, environment, (&targets, &outbound), folder);
     let mut entries = BTreeMap::new();
     let mut sites = Vec::new();
@@ -224,8 +224,13 @@ fn read_targets(tables: Table, environment: &Environment, reader: &mut Reader<'_
 
 /// `[outbound]` filled in by the team's own variables. What is wrong is told at the table; without one it is a variable
 /// that is wrong.
-fn read_outbound(table: &OutboundTable, environment: &Environment, root: &Node, reader: &mut Reader<'_>) -> Outbound {
-    table.resolve(&environment.variables).unwrap_or_else(|mistakes| {
+fn read_outbound(
+    table: &OutboundTable,
+    (environment, targets): (&Environment, &Targets),
+    root: &Node,
+    reader: &mut Reader<'_>,
+) -> Outbound {
+    table.resolve(&environment.variables, targets).unwrap_or_else(|mistakes| {
         let entry = match &root.value {
             Value::Table(table) => table.get("outbound"),
             _ => None,

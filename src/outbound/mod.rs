@@ -5,8 +5,9 @@ mod delivery;
 mod gateway;
 mod hours;
 mod settings;
+pub mod slack;
 
 pub use delivery::{Delivery, Message, SendOutcome};
-pub use gateway::Gateway;
+pub use gateway::{Gateways, Way, give};
 pub use hours::Hours;
 pub use settings::{Allowlist, Confidential, Evolution, GatewayChoice, Limits, Outbound, OutboundTable, Webhook};

@@ -9,10 +9,10 @@ use reqwest::{
 };
 use serde_json::Value;
 
-use super::{CONNECT_TIMEOUT, Settings};
+use super::Settings;
 use crate::{
     handlers::{Context, Targets},
-    outbound::call::{Call, DEFAULT_TARGET, Target, checked_headers, web_url},
+    outbound::call::{Call, DEFAULT_TARGET, Target, checked_headers, connect_limit, web_url},
 };
 
 /// The call of the settings. Everything that can be wrong was found by `check`, unless a target changed since.
@@ -46,7 +46,6 @@ fn assemble(address: Address<'_>, body: Option<Vec<u8>>, settings: &Settings, ct
     }
     let timeout = settings.timeout.or(target.and_then(|target| target.timeout));
     let connect_timeout = settings.connect_timeout.or(target.and_then(|target| target.connect_timeout));
-    let connect_timeout = connect_timeout.unwrap_or(CONNECT_TIMEOUT).0;
     Ok(Call {
         method: address.method,
         url: address.url,
@@ -56,8 +55,7 @@ fn assemble(address: Address<'_>, body: Option<Vec<u8>>, settings: &Settings, ct
         body,
         target: address.target.map(|(name, _)| name.to_owned()),
         network: target.map(|target| target.network).unwrap_or_default(),
-        // The connector gives up first: it knows that nothing was sent, and whoever ends the whole call does not.
-        connect_timeout: timeout.map_or(connect_timeout, |length| connect_timeout.min(length.0 - length.0 / 10)),
+        connect_timeout: connect_limit(connect_timeout.map(|length| length.0), timeout.map(|length| length.0)),
         timeout: timeout.map(|length| length.0),
     })
 }

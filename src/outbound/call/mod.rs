@@ -12,11 +12,11 @@ mod traffic;
 
 pub use client::HttpClients;
 pub(crate) use exchange::{Answer, Content, MAX_ANSWER_BYTES};
-pub(crate) use plain::{Call, checked_headers};
+pub(crate) use plain::{Call, checked_headers, connect_limit};
 pub use reach::Network;
 pub(crate) use reach::within_reach;
 pub use signature::Secret;
 pub use target::{DEFAULT_TARGET, Target, Targets};
 pub(crate) use target::{hide, web_url, without_password};
 pub use traffic::{BreakerSettings, OpenFor, Rate, Traffic};
-pub(crate) use traffic::{Caller, Heard, Lane, Unheard, send};
+pub(crate) use traffic::{Caller, Heard, Lane, Unheard, finding, send};

@@ -28,6 +28,16 @@ const OUR_HEADERS: [&str; 12] = [
     "transfer-encoding",
 ];
 
+/// Longest wait for a connection, name look-up and TLS included, unless told otherwise.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// The bound of a connection inside a call's own: the connector gives up first, because it knows that nothing was sent,
+/// and whoever ends the whole call does not.
+pub(crate) fn connect_limit(given: Option<Duration>, whole: Option<Duration>) -> Duration {
+    let given = given.unwrap_or(CONNECT_LIMIT);
+    whole.map_or(given, |whole| given.min(whole - whole / 10))
+}
+
 /// A request that is ready to be sent, and its limits.
 pub(crate) struct Call {
     pub method: Method,

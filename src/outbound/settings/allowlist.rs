@@ -54,7 +54,7 @@ impl Numbers {
 }
 
 /// What a number is compared by.
-fn digits(number: &str) -> String {
+pub(in crate::outbound) fn digits(number: &str) -> String {
     number.chars().filter(char::is_ascii_digit).collect()
 }
 

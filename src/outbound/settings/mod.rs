@@ -7,14 +7,19 @@ mod table;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 pub use allowlist::Allowlist;
+pub(super) use allowlist::digits;
 pub use confidential::Confidential;
 pub use limits::Limits;
 pub use table::OutboundTable;
 
-use super::Hours;
+use super::{
+    Hours,
+    call::{BreakerSettings, Target, Targets},
+    gateway::{LONGEST_WAIT, MOST_TRIES},
+};
 
 /// Bound of one try to hand a message over, unless told otherwise. An answer of a gateway that looks a number up and
 /// sends takes a few seconds; whoever waits longer only keeps the queue.
@@ -32,12 +37,14 @@ pub struct Outbound {
     pub gateway: GatewayChoice,
     /// Bound of one try to hand a message over.
     pub timeout: Duration,
+    /// When the gateway is left alone.
+    pub breaker: BreakerSettings,
     /// Where the team is told things; `None` = nowhere.
     pub slack: Option<Confidential>,
 }
 
 /// Who carries messages to people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GatewayChoice {
     /// Nobody: messages are written to the log as sent, without number and text.
@@ -55,15 +62,27 @@ pub struct Evolution {
 }
 
 /// An endpoint of the team's own that carries messages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Webhook {
     /// A table under `[targets]`.
     pub target: String,
     /// A path below its base URL.
     pub post: String,
+    /// That target.
+    #[serde(serialize_with = "without_secrets")]
+    pub to: Target,
+}
+
+fn without_secrets<S: Serializer>(target: &Target, serializer: S) -> Result<S::Ok, S::Error> {
+    target.without_secrets().serialize(serializer)
 }
 
 impl Outbound {
+    /// The longest that one send may take: all its tries, the waits between them, and the turns of a target's rate.
+    pub fn longest_send(&self) -> Duration {
+        (self.timeout + LONGEST_WAIT) * MOST_TRIES
+    }
+
     /// Whether a number may be written to at all: in production everybody, elsewhere those who are listed (spec 6,
     /// Allowlist). Numbers are compared by their digits.
     pub fn allows(&self, number: &str) -> bool {
@@ -74,7 +93,7 @@ impl Outbound {
 /// As with an empty table and without variables: messages are logged and carried nowhere.
 impl Default for Outbound {
     fn default() -> Self {
-        OutboundTable::default().resolve(&BTreeMap::new()).expect("what is built in has no mistake")
+        OutboundTable::default().resolve(&BTreeMap::new(), &Targets::new()).expect("what is built in has no mistake")
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use reqwest::Url;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,10 +9,13 @@ use super::{
     Allowlist, Confidential, Evolution, GatewayChoice, Outbound, TRY_LIMIT, Webhook, allowlist::Numbers,
     limits::LimitsTable,
 };
-use crate::{domain::duration::Length, outbound::Hours};
-
-/// The target of a webhook that names none.
-const DEFAULT_TARGET: &str = "default";
+use crate::{
+    domain::duration::Length,
+    outbound::{
+        Hours,
+        call::{BreakerSettings, DEFAULT_TARGET, Network, Targets, web_url, within_reach},
+    },
+};
 
 /// Settings of `[outbound]`, which all jobs that write to people share.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
@@ -29,6 +31,8 @@ pub struct OutboundTable {
     /// Bound of one try to hand a message over.
     #[schemars(extend("default" = "15s"))]
     pub timeout: Option<Length>,
+    /// When the gateway is left alone, whichever it is.
+    pub breaker: BreakerSettings,
     /// When proactive messages may go.
     pub hours: Hours,
     /// How often people are written to.
@@ -88,14 +92,16 @@ struct Given<'a> {
 struct Reading<'a> {
     table: &'a OutboundTable,
     variables: &'a BTreeMap<String, String>,
+    targets: &'a Targets,
     mistakes: Vec<String>,
 }
 
 impl OutboundTable {
     /// The settings in force: the file first, then the team's own variables, then what is built in (spec 3, Order). One
     /// message per mistake; they quote neither addresses nor keys nor numbers of people.
-    pub fn resolve(&self, variables: &BTreeMap<String, String>) -> Result<Outbound, Vec<String>> {
-        let mut reading = Reading { table: self, variables, mistakes: self.hours.check() };
+    pub fn resolve(&self, variables: &BTreeMap<String, String>, targets: &Targets) -> Result<Outbound, Vec<String>> {
+        let mut reading = Reading { table: self, variables, targets, mistakes: self.hours.check() };
+        reading.mistakes.extend(self.breaker.check());
         let team = (reading.number("MAX_MSGS_POR_HORA"), reading.number("MAX_MSGS_POR_DIA"));
         let gateway = reading.gateway();
         let outbound = Outbound {
@@ -104,6 +110,7 @@ impl OutboundTable {
             allowlist: reading.allowlist(&gateway),
             gateway,
             timeout: self.timeout.map_or(TRY_LIMIT, |length| length.0),
+            breaker: self.breaker.clone(),
             slack: reading.slack(),
         };
         if reading.mistakes.is_empty() { Ok(outbound) } else { Err(reading.mistakes) }
@@ -174,7 +181,12 @@ impl<'a> Reading<'a> {
         if !post.starts_with('/') {
             self.mistakes.push(format!("webhook: post is {post:?}, and must begin with /"));
         }
-        Some(Webhook { target: target.clone(), post: post.clone() })
+        let Some(to) = self.targets.get(target) else {
+            let known: Vec<&str> = self.targets.keys().map(String::as_str).collect();
+            self.mistakes.push(format!("webhook: unknown target {target:?}; known are: {}", known.join(", ")));
+            return None;
+        };
+        Some(Webhook { target: target.clone(), post: post.clone(), to: to.clone() })
     }
 
     /// In production everybody; elsewhere those who are listed. Where nothing leaves and nobody is listed, everybody.
@@ -207,11 +219,11 @@ impl<'a> Reading<'a> {
 
 /// What is wrong with an address of the web. It is not quoted: it may let in whoever knows it.
 fn wrong_url(text: &str) -> Option<String> {
-    match Url::parse(text) {
-        Err(error) => Some(format!("not a URL: {error}")),
-        Ok(url) if !["http", "https"].contains(&url.scheme()) => {
-            Some("a URL that begins with neither http:// nor https://".into())
+    match web_url(text) {
+        Err(fault) => Some(fault),
+        Ok(url) if url.query().is_some() || url.fragment().is_some() => {
+            Some("the URL has a query or a fragment, and takes none".into())
         }
-        Ok(_) => None,
+        Ok(url) => within_reach(&url, Network::Any).err(),
     }
 }

@@ -10,7 +10,12 @@ const EVOLUTION: [(&str, &str); 3] = [
 
 fn resolved(table: serde_json::Value, variables: &[(&str, &str)]) -> Result<Outbound, Vec<String>> {
     let table: OutboundTable = serde_json::from_value(table).expect("keys of the table");
-    table.resolve(&variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    table
+        .resolve(&variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(), &targets())
+}
+
+fn targets() -> Targets {
+    Targets::from([("default".to_owned(), Target::at("http://api.example.org"))])
 }
 
 fn good(table: serde_json::Value, variables: &[(&str, &str)]) -> Outbound {
@@ -117,7 +122,7 @@ fn what_is_missing_or_wrong_is_told_by_its_name_and_never_quoted() {
         of_file,
         [
             "MAX_MSGS_POR_HORA: \"-1\" is not a whole number of 0 or more",
-            "evolution.url: a URL that begins with neither http:// nor https://",
+            "evolution.url: the URL begins with \"ftp\", and must begin with http:// or https://",
             "the gateway evolution needs evolution.instance: give it, or set EVOLUTION_INSTANCE",
             "allowlist: number 1 of 1 has no digits",
             "slack: not a URL: relative URL without a base",

@@ -133,6 +133,7 @@ pub(super) async fn look(settings: &Settings, ctx: &Context, resume: &Value) -> 
     let (found, wait, at) = match looked {
         Ok(Heard { answer, at }) => (judged(settings, &answer, &shown), answer.retry_after, at),
         Err(Unheard::LeftAlone { after, message }) => (Found::GoesOn { heard: message }, Some(after), ctx.now),
+        Err(Unheard::Stopped) => (Found::GoesOn { heard: accepted.heard.clone() }, None, ctx.now),
         Err(Unheard::Failed(failure)) if failure.kind == FailureKind::Permanent => return Err(failure),
         Err(Unheard::Failed(failure)) => (Found::GoesOn { heard: failure.message }, None, ctx.now),
     };

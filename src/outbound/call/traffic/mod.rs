@@ -15,7 +15,7 @@ use reqwest::Url;
 
 pub use breaker::{BreakerSettings, OpenFor};
 pub use rate::Rate;
-pub(crate) use send::{Caller, Heard, Unheard, send};
+pub(crate) use send::{Caller, Heard, Unheard, finding, send};
 
 use super::{Target, Targets};
 use crate::{clock::Clock, domain::run::RunId};
@@ -104,6 +104,11 @@ impl Lane {
         let breaker = target.breaker.clone().map(Breaker::new);
         let standing = Standing { held_until: Duration::ZERO, bucket, breaker };
         Self { shown, clock, standing: Mutex::new(standing) }
+    }
+
+    /// A lane with a breaker and nothing else.
+    pub fn guarded_by(breaker: BreakerSettings, clock: Clock) -> Self {
+        Self::new(String::new(), &Target { breaker: Some(breaker), ..Target::default() }, clock)
     }
 
     /// Leave to send one call after `Leave::wait`. Runs that are refused are told times of their own.

@@ -44,6 +44,8 @@ pub(crate) enum Unheard {
         after: Duration,
         message: String,
     },
+    /// Nothing was sent: told to stop before.
+    Stopped,
     Failed(Failure),
 }
 
@@ -55,10 +57,10 @@ pub(crate) async fn send(call: &Call, caller: &Caller<'_>) -> Result<Heard, Unhe
     let lane = caller.lane;
     let begun = lane.boot();
     let mut leave = lane.ask(caller.run).map_err(|refusal| left_alone(lane, refusal, caller.now))?;
-    wait_for_turn(&leave, caller.cancelled).await.map_err(Unheard::Failed)?;
+    wait_for_turn(&leave, caller.cancelled).await?;
     leave.sent();
     let answered = exchange_within(&client, call, caller.now).await;
-    leave.tell(finding(&answered));
+    leave.tell(found(&answered));
     let mut answer = answered.map_err(Unheard::Failed)?;
     if asks_for_time(&answer) {
         answer.retry_after = answer.retry_after.map(|wait| lane.hold(wait, caller.run));
@@ -66,13 +68,13 @@ pub(crate) async fn send(call: &Call, caller: &Caller<'_>) -> Result<Heard, Unhe
     Ok(Heard { answer, at: caller.now + delta(lane.boot().saturating_sub(begun)) })
 }
 
-async fn wait_for_turn(leave: &Leave, cancelled: &CancellationToken) -> Result<(), Failure> {
+async fn wait_for_turn(leave: &Leave, cancelled: &CancellationToken) -> Result<(), Unheard> {
     if leave.wait.is_zero() {
         return Ok(());
     }
     tokio::select! {
         () = time::sleep(leave.wait) => Ok(()),
-        () = cancelled.cancelled() => Err(Failure::retry("told to stop before the call was sent").before_effect()),
+        () = cancelled.cancelled() => Err(Unheard::Stopped),
     }
 }
 
@@ -92,16 +94,31 @@ fn asks_for_time(answer: &Answer) -> bool {
     [429, 503].contains(&answer.status) && answer.retry_after.is_some()
 }
 
-fn finding(answered: &Result<Answer, Failure>) -> Finding {
-    match answered {
-        // It lives, and says when it wants to be called: that is the hold's business.
-        Ok(answer) if asks_for_time(answer) => Finding::Nothing,
-        Ok(Answer { status: 500..=599, .. }) => Finding::Failed,
-        Ok(_) => Finding::Sound,
-        // A request that cannot be built, an address that is refused: nothing was sent.
-        Err(failure) if failure.kind == FailureKind::Permanent => Finding::Nothing,
-        Err(_) => Finding::Failed,
+/// What a call found out about what it called: for a breaker besides that of its own lane.
+pub(crate) fn finding(heard: &Result<Heard, Unheard>) -> Finding {
+    match heard {
+        Ok(heard) => found_by(&heard.answer),
+        Err(Unheard::Failed(failure)) => found_without_answer(failure),
+        Err(Unheard::LeftAlone { .. } | Unheard::Stopped) => Finding::Nothing,
     }
+}
+
+fn found(answered: &Result<Answer, Failure>) -> Finding {
+    answered.as_ref().map_or_else(found_without_answer, found_by)
+}
+
+fn found_by(answer: &Answer) -> Finding {
+    match answer.status {
+        // It lives, and says when it wants to be called: that is the hold's business.
+        _ if asks_for_time(answer) => Finding::Nothing,
+        500..=599 => Finding::Failed,
+        _ => Finding::Sound,
+    }
+}
+
+fn found_without_answer(failure: &Failure) -> Finding {
+    // A request that cannot be built, an address that is refused: nothing was sent.
+    if failure.kind == FailureKind::Permanent { Finding::Nothing } else { Finding::Failed }
 }
 
 fn left_alone(lane: &Lane, refusal: Refusal, now: DateTime<Utc>) -> Unheard {
