@@ -10,8 +10,16 @@ mod briefing;
 mod command;
 #[path = "handlers/documents.rs"]
 mod documents;
+#[path = "handlers/fila.rs"]
+mod fila;
+#[path = "handlers/fila_adopted.rs"]
+mod fila_adopted;
+#[path = "handlers/fila_crash.rs"]
+mod fila_crash;
 #[path = "handlers/gate.rs"]
 mod gate;
+#[path = "handlers/handoffs.rs"]
+mod handoffs;
 #[path = "handlers/http.rs"]
 mod http;
 #[path = "handlers/http_answers.rs"]
@@ -30,6 +38,8 @@ mod noop;
 mod report;
 #[path = "handlers/server.rs"]
 mod server;
+#[path = "handlers/shifts.rs"]
+mod shifts;
 #[path = "handlers/sql.rs"]
 mod sql;
 #[path = "handlers/team.rs"]

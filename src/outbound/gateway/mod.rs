@@ -12,7 +12,6 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -128,7 +127,7 @@ async fn hand_over(call: &Call, message: &Message, outbound: &Outbound, way: &Wa
         let wait = wait_before(tries, &message.id).map(|wait| wait.max(asked.unwrap_or_default()));
         let Some(wait) = wait.filter(|wait| *wait <= LONGEST_WAIT) else { return end };
         tokio::select! {
-            () = time::sleep(wait) => {}
+            () = way.gateways.clock.pause(wait) => {}
             () = way.cancelled.cancelled() => return Delivery::Held,
         }
     }
