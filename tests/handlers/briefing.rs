@@ -360,12 +360,8 @@ async fn an_address_out_of_a_variable_is_not_told_and_the_document_may_name_it()
         let variables = [("BRIEFING_URL".to_owned(), url.clone())].into();
         let mut work = Work::parse("briefing", json!({ "url": url })).expect("settings");
         let (targets, outbound) = (Targets::new(), Outbound::default());
-        let scope = Scope {
-            targets: &targets,
-            outbound: &outbound,
-            folder: std::path::Path::new("."),
-            variables: &variables,
-        };
+        let scope =
+            Scope { targets: &targets, outbound: &outbound, folder: std::path::Path::new("."), variables: &variables };
         assert_eq!(work.check(&scope), Vec::<String>::new());
         commit(work.run(at(&home, noon())).await).await
     };
