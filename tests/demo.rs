@@ -173,7 +173,18 @@ async fn a_teams_own_empty_tables_are_filled_as_they_are() {
            tipo varchar(20), prioridade smallint default 5, status estado_fila not null default 'pendente',
            agendar_para timestamp, enviada_em timestamp, metadata json, created_at timestamp default now(),
            max_tentativas smallint default 3, tentativas smallint default 0, erro text, processando_desde timestamp,
-           outcome text, outcome_reason_code text, outcome_at timestamp, provider_message_id text)",
+           outcome text, outcome_reason_code text, outcome_at timestamp, provider_message_id text);
+         create table fila_mensagens_dlq (mensagem_id bigint unique, motivo text, created_at timestamp);
+         create table mensagens_fora_horario (
+           id bigserial primary key, cliente_id bigint, conversa_id bigint, mensagem text, recebida_em timestamptz,
+           processada boolean default false, processada_em timestamptz, processada_resultado text);
+         create table vagas (
+           id serial primary key, data date, hora_inicio time, hora_fim time, status text, pendente_confirmacao_em timestamptz);
+         create table external_handoffs (
+           id serial primary key, vaga_id integer references vagas, cliente_id bigint references clientes,
+           divulgador_nome text, divulgador_telefone text, status text, reserved_until timestamptz,
+           last_followup_at timestamptz, followup_count integer, expired_at timestamptz, created_at timestamptz);
+         create table business_events (dedupe_key text unique, cliente_id bigint)",
     )
     .await;
 
