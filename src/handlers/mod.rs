@@ -27,7 +27,7 @@ use team::TeamTable;
 pub use tools::Tools;
 
 /// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
-pub const LATER: &[&str] = &["grupos", "pilot", "retomada", "briefing", "report", "drain"];
+pub const LATER: &[&str] = &["grupos", "pilot", "retomada", "drain"];
 
 /// The time that most handlers have to end by themselves.
 const STOP_GRACE: Duration = Duration::from_millis(200);
@@ -198,6 +198,10 @@ handlers! {
     handoffs as Handoffs,
     /// Asks for confirmation of shifts that are over.
     shifts as Shifts,
+    /// Keeps the directives as the team's briefing has them.
+    briefing as Briefing,
+    /// Tells the team what a day brought.
+    report as Report,
     /// Does nothing.
     noop as Noop,
 }

@@ -17,10 +17,10 @@ pub struct Tools {
     pub targets: Arc<Targets>,
     /// What is known about the targets: rates, breakers, and which asked to be left alone.
     pub traffic: Arc<Traffic>,
-    /// The time while an attempt runs; when it began, its `Context` says.
-    pub clock: Clock,
     /// What is known about the gateways that carry messages to people.
     pub gateways: Arc<Gateways>,
+    /// The time while an attempt runs; when it began, its `Context` says.
+    pub clock: Clock,
     /// `[database] create_team_tables`: whether a missing table of the team may be created.
     pub create_team_tables: bool,
 }

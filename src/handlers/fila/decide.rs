@@ -198,8 +198,14 @@ fn next_week(zone: &Zone, now: DateTime<Utc>) -> DateTime<Utc> {
 }
 
 /// What an answer of the gateway makes of a message that was given to it.
-pub(super) fn answered(message: &Claimed, delivery: Delivery, rules: &Rules, now: DateTime<Utc>) -> Transition {
-    match delivery {
+/// `None` = nothing was sent and nothing is said of the message: it goes back as it was.
+pub(super) fn answered(
+    message: &Claimed,
+    delivery: Delivery,
+    rules: &Rules,
+    now: DateTime<Utc>,
+) -> Option<Transition> {
+    Some(match delivery {
         Delivery::Sent { provider_message_id } => {
             let (outcome, reason) =
                 if message.is_bypass() { (SendOutcome::Bypass, "bypass") } else { (SendOutcome::Sent, "sent") };
@@ -214,8 +220,8 @@ pub(super) fn answered(message: &Claimed, delivery: Delivery, rules: &Rules, now
         Delivery::CircuitOpen { .. } => {
             Transition::new(Status::Pendente, SendOutcome::FailedCircuitOpen, "circuit_open")
         }
-        Delivery::Held => Transition::new(Status::Pendente, SendOutcome::FailedCircuitOpen, "told_to_stop"),
-    }
+        Delivery::Held => return None,
+    })
 }
 
 fn reason_of(outcome: SendOutcome) -> &'static str {

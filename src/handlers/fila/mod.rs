@@ -31,7 +31,7 @@ use crate::{
 };
 use decide::{Rules, answered};
 use message::Claimed;
-use send::{Begun, Room};
+use send::{Begun, Ended, Room};
 use tally::Tally;
 use upkeep::{Moments, Opening};
 
@@ -259,11 +259,13 @@ impl Round<'_> {
             Delivery::CircuitOpen { after } => Some(*after),
             _ => None,
         };
-        let end = answered(message, delivery, &self.room.rules, self.time.now());
-        match self.record(message, &end, &places).await {
-            Ok(true) => tally.count(&message.id, &end),
-            Ok(false) => tally.count_lost(),
-            Err(failure) => tally.fail(&message.id, &format!("its end could not be written: {}", failure.message)),
+        let now = self.time.now();
+        let ended = Ended { end: answered(message, delivery, &self.room.rules, now), places, now };
+        match (self.record(message, &ended).await, &ended.end) {
+            (Ok(true), Some(end)) => tally.count(&message.id, end),
+            (Ok(true), None) => {}
+            (Ok(false), _) => tally.count_lost(),
+            (Err(failure), _) => tally.fail(&message.id, &format!("its end could not be written: {}", failure.message)),
         }
         let Some(after) = left_alone_for else { return Ok(Next::GoOn) };
         tally.note(format!("the gateway is left alone for {} s", after.as_secs()));
@@ -271,13 +273,12 @@ impl Round<'_> {
     }
 
     /// Writes the end of a call, more than once if it must be: a send whose end is not written is in doubt.
-    async fn record(&self, message: &Claimed, end: &decide::Transition, places: &[limits::Place]) -> Result<bool, Failure> {
-        let now = self.time.now();
+    async fn record(&self, message: &Claimed, ended: &Ended) -> Result<bool, Failure> {
         let mut tries = 0;
         loop {
-            let (room, message, end, places) = (Arc::clone(&self.room), message.clone(), end.clone(), places.to_vec());
+            let (room, message, ended) = (Arc::clone(&self.room), message.clone(), ended.clone());
             let recorded = transaction::apart(self.ctx, move |tx| {
-                Box::pin(async move { send::record(tx, &room, &message, (&end, &places, now)).await })
+                Box::pin(async move { send::record(tx, &room, &message, &ended).await })
             })
             .await;
             tries += 1;

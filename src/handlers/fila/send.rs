@@ -10,7 +10,7 @@ use super::{
     fits,
     limits::{self, Place, Refused},
     message::{Claimed, Lead},
-    statements::{CLIENT_NUMBER, LEAD, MARK_SENDING, RELEASE, SETTLE_BEGUN, SETTLE_WAITING, TOUCH, same_key},
+    statements::{CLIENT_NUMBER, LEAD, MARK_SENDING, RELEASE, SETTLE_BEGUN, SETTLE_WAITING, TOUCH, UNDO_SENDING, same_key},
 };
 use crate::{
     domain::run::Failure,
@@ -189,13 +189,24 @@ pub(super) async fn settle(
     Ok(true)
 }
 
-/// After the call: its end, the true time of the message, and the contact.
-pub(super) async fn record(
-    tx: &mut AppTx,
-    room: &Room,
-    message: &Claimed,
-    (end, places, now): (&Transition, &[Place], DateTime<Utc>),
-) -> Result<bool, Failure> {
+/// What is known after a call.
+#[derive(Debug, Clone)]
+pub(super) struct Ended {
+    /// `None` = nothing was sent, and the message goes back as it was.
+    pub end: Option<Transition>,
+    pub places: Vec<Place>,
+    pub now: DateTime<Utc>,
+}
+
+/// After the call: its end, the true time of the message, and the contact. `false` = the row is not ours any more.
+pub(super) async fn record(tx: &mut AppTx, room: &Room, message: &Claimed, ended: &Ended) -> Result<bool, Failure> {
+    let Ended { end, places, now } = ended;
+    let now = *now;
+    let Some(end) = end else {
+        let is_ours = 0 < room.tables.change(tx, UNDO_SENDING, &ours(message, [])).await?;
+        limits::give_back(tx, &room.tables, if is_ours { places } else { &[] }).await?;
+        return Ok(is_ours);
+    };
     let settling = Settling { end, held: Held::Begun, now };
     if !settle(tx, &room.tables, message, &settling).await? {
         return Ok(false);

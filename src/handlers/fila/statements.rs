@@ -93,6 +93,16 @@ pub(super) const RELEASE: &str = concat!(
       and outcome_reason_code is distinct from 'sending'"
 );
 
+/// The same for a message whose call was about to be made and was not.
+pub(super) const UNDO_SENDING: &str = concat!(
+    "update fila_mensagens
+    set status = 'pendente', processando_desde = null, outcome_reason_code = null
+    where ",
+    ours!(),
+    "
+      and outcome_reason_code = 'sending'"
+);
+
 /// `$1` now, `$2` what fell due before is too old, `$3` outcome, `$4` the most rows.
 pub(super) const EXPIRE: &str = "\
     with old as materialized (
@@ -174,7 +184,18 @@ pub(super) fn all(own: Dialect) -> Vec<Statement> {
     let same_key = same_key(own);
     let places = super::limits::take_text(2);
     let texts = [
-        CLAIM, MARK_SENDING, SETTLE_BEGUN, SETTLE_WAITING, RELEASE, EXPIRE, ABANDONED, LEFT, CLIENT_NUMBER, &same_key, &places,
+        CLAIM,
+        MARK_SENDING,
+        SETTLE_BEGUN,
+        SETTLE_WAITING,
+        RELEASE,
+        UNDO_SENDING,
+        EXPIRE,
+        ABANDONED,
+        LEFT,
+        CLIENT_NUMBER,
+        &same_key,
+        &places,
     ];
     let texts = texts.into_iter().chain(dead::STATEMENTS).chain([super::figures::FIGURES, super::figures::DEAD]);
     let statement = |(at, text): (usize, &str)| Statement { text: text.to_owned(), line: at as u64 + 1, database: None };

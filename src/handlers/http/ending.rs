@@ -79,7 +79,7 @@ fn is_good(status: u16) -> bool {
     (200..300).contains(&status)
 }
 
-fn by_status(answer: &Answer) -> Result<(), Failure> {
+pub(super) fn by_status(answer: &Answer) -> Result<(), Failure> {
     let message = answered(answer);
     Err(match (answer.status, answer.retry_after) {
         (200..=299, _) => return Ok(()),

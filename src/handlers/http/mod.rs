@@ -27,7 +27,7 @@ use crate::{
         secret::{MASK, is_name_of_secret},
     },
     outbound::call::{
-        self as outside, Call, Caller, Heard, Unheard, checked_headers, hide, within_reach, without_password,
+        self as outside, Answer, Call, Caller, Heard, Unheard, checked_headers, hide, within_reach, without_password,
     },
 };
 use call::{Address, has_secret_path};
@@ -122,6 +122,33 @@ impl Settings {
     }
 }
 
+/// Makes a call for another handler, which reads the answer by itself: one with 2xx, or with 304 when the call names what
+/// the caller has. Any other is judged here, as that of a job is.
+pub(super) async fn fetch(settings: &Settings, ctx: &Context) -> Result<Fetched, Failure> {
+    let call = call::first(settings, ctx).map_err(|error| Failure::permanent(error).before_effect())?;
+    let answer = send(&call, ctx).await.map_err(unheard)?.answer;
+    let shown = call.shown();
+    match ending::by_status(&answer) {
+        Err(_) if answer.status == 304 => Ok(Fetched { answer, shown }),
+        judged => judged.map_err(|failure| ending::dressed(failure, &answer, &shown)).map(|()| Fetched { answer, shown }),
+    }
+}
+
+/// What another handler asked for.
+pub(super) struct Fetched {
+    pub answer: Answer,
+    /// The call as people see it.
+    pub shown: String,
+}
+
+fn unheard(unheard: Unheard) -> Failure {
+    match unheard {
+        Unheard::LeftAlone { after, message } => Failure::snooze(after, message).before_effect(),
+        Unheard::Stopped => Failure::retry("told to stop before the call was sent").before_effect(),
+        Unheard::Failed(failure) => failure,
+    }
+}
+
 impl Handler for Settings {
     fn check(&mut self, scope: &Scope<'_>) -> Vec<String> {
         let address = Address::find(self, scope.targets);
@@ -172,11 +199,7 @@ impl Handler for Settings {
         let call = call::first(self, &ctx).map_err(|error| Failure::permanent(error).before_effect())?;
         // Cancellation is not looked at once the call is sent: an answer that comes before the attempt is aborted saves
         // the work from being in doubt, and the other side goes on working anyway.
-        let heard = send(&call, &ctx).await.map_err(|unheard| match unheard {
-            Unheard::LeftAlone { after, message } => Failure::snooze(after, message).before_effect(),
-            Unheard::Stopped => Failure::retry("told to stop before the call was sent").before_effect(),
-            Unheard::Failed(failure) => failure,
-        })?;
+        let heard = send(&call, &ctx).await.map_err(unheard)?;
         match poll::accepted(self, &call, &heard) {
             Some(goes_on) => Err(goes_on),
             None => ending::ending(self, &heard.answer, &call.shown()).map(Done::Report),

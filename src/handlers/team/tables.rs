@@ -130,11 +130,13 @@ team_tables! {
     }
     /// The briefing as it was read, each time it had changed.
     BRIEFING_SYNC_LOG = "briefing_sync_log" {
-        id optional "uuid", "integer";
+        id new "uuid", "integer";
         doc_hash new "text", "text";
         doc_title optional "text", "text";
         conteudo_raw new "text", "text";
         etag optional "text", "text";
+        origem_hash optional "text", "text";
+        avisar_em optional "timestamptz", "text";
         created_at new "timestamptz not null default now()", "text";
     }
     /// Sections of the briefing, the newest text of each.
@@ -142,6 +144,7 @@ team_tables! {
         id optional "uuid", "integer";
         tipo new "text unique", "text";
         conteudo new "text", "text";
+        doc_hash optional "text", "text";
         updated_at optional "timestamptz", "text";
     }
     /// What is known of a lead: how warm it is, and when it may be talked to.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use reqwest::{
     Client, Response,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING},
 };
 use serde_json::Value;
 
@@ -27,6 +27,8 @@ pub(crate) struct Answer {
     pub retry_after: Option<std::time::Duration>,
     /// `Location`, as it came.
     pub location: Option<HeaderValue>,
+    /// `ETag`, as it came.
+    pub etag: Option<String>,
     pub content: Content,
 }
 
@@ -73,12 +75,13 @@ pub(crate) async fn exchange(client: &Client, call: &Call, now: DateTime<Utc>) -
     let now = header(&response, DATE).and_then(retry_after::http_date).unwrap_or(now);
     let retry_after = header(&response, RETRY_AFTER).and_then(|text| retry_after::parse(text, now));
     let location = response.headers().get(LOCATION).cloned();
+    let etag = header(&response, ETAG).map(str::to_owned);
     let status = response.status().as_u16();
     let content = read(response, &call.secrets()).await.map_err(|error| {
         let message = format!("{} answered {status} and broke off: {}", call.shown(), reach::cause(&error));
         Failure::retry(message).with_code(status)
     })?;
-    Ok(Answer { status, retry_after, location, content })
+    Ok(Answer { status, retry_after, location, etag, content })
 }
 
 fn header(response: &Response, name: HeaderName) -> Option<&str> {

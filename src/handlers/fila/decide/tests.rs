@@ -220,11 +220,16 @@ fn each_answer_of_the_gateway_has_its_transition() {
             "pendente FAILED_CIRCUIT_OPEN circuit_open",
         ),
     ] {
-        let end = answered(&message, delivery.clone(), &rules, noon());
+        let end = answered(&message, delivery.clone(), &rules, noon()).expect("a transition");
 
         assert_eq!(line(&end), expected, "{delivery:?} after {} tries", message.tries);
         assert_eq!(end.is_dead(), expected.starts_with("erro"));
     }
+}
+
+#[test]
+fn a_send_that_was_told_to_stop_before_it_began_says_nothing_of_the_message() {
+    assert_eq!(answered(&message("lembrete"), Delivery::Held, &rules(), noon()), None);
 }
 
 #[test]
