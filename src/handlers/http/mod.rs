@@ -6,12 +6,13 @@ mod expect;
 pub(super) mod judge;
 mod poll;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use reqwest::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 pub use expect::{Expect, Statuses};
 pub use poll::Poll;
@@ -23,7 +24,7 @@ pub use crate::outbound::call::{
 use crate::{
     domain::{
         duration::Length,
-        run::Failure,
+        run::{Failure, Run, RunId},
         secret::{MASK, is_name_of_secret},
     },
     outbound::call::{
@@ -81,6 +82,31 @@ async fn send(call: &Call, ctx: &Context) -> Result<Heard, Unheard> {
     let lane = ctx.tools.traffic.lane(call.target.as_deref(), &call.url);
     let (clients, cancelled) = (&ctx.tools.http, &ctx.cancelled);
     outside::send(call, &Caller { clients, lane: &lane, run: ctx.run.id, now: ctx.now, cancelled }).await
+}
+
+/// An answer that nobody has judged yet.
+pub(super) struct Told {
+    pub answer: Answer,
+    /// The call as people see it.
+    pub shown: String,
+}
+
+/// One call of several within an attempt, about one thing. Its ids are made of `key`, the same for the same key, so that
+/// the other side knows a repeat; everything else is as in a call of `run.http`.
+pub(super) async fn ask(settings: &Settings, ctx: &Context, key: &str) -> Result<Told, Unheard> {
+    let run = Run { id: id_of(key), ..Run::clone(&ctx.run) };
+    let ctx = Context { run: Arc::new(run), ..ctx.clone() };
+    let call = call::first(settings, &ctx);
+    let call = call.map_err(|error| Unheard::Failed(Failure::permanent(error).before_effect()))?;
+    let answer = send(&call, &ctx).await?.answer;
+    Ok(Told { answer, shown: call.shown() })
+}
+
+/// A UUID (v8) made of a text.
+fn id_of(key: &str) -> RunId {
+    let hash = Sha256::digest(key.as_bytes());
+    let bytes = hash[..16].try_into().expect("SHA-256 has 32 bytes");
+    RunId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
 }
 
 /// What decides whether a call went well.
