@@ -9,6 +9,17 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use support::{daemon::Setup, postgres::Database};
 
 const SHIPPED: &str = include_str!("../jobs.toml");
+const JOBS: [&str; 9] = [
+    "fila_worker",
+    "grupos_worker",
+    "handoff_processor",
+    "pilot_mode",
+    "retomada_fora_horario",
+    "temperature_decay",
+    "sync_briefing",
+    "daily_report",
+    "shift_confirmation",
+];
 /// What the banner of a daemon says that has nothing to show.
 const OFFER: &str = "`workers demo`";
 
@@ -219,6 +230,28 @@ async fn two_demonstrations_at_once_make_one() {
         assert_eq!(codes, [0, 8]);
         let clients = column(setup, database.as_ref(), "select count(*) from clientes").await;
         assert_eq!(clients, ["60"]);
+    }
+}
+
+/// Without a gateway, an endpoint, an address or a token; before the demonstration and after it.
+#[tokio::test]
+async fn every_shipped_job_runs_with_nothing_configured() {
+    for (setup, _database) in both().await {
+        let daemon = setup.start();
+        for round in ["empty", "filled"] {
+            if round == "filled" {
+                filled(&daemon.setup);
+            }
+            for job in JOBS {
+                let output = daemon.setup.run(&["trigger", job, "--wait", "-o", "json"]);
+                assert_ended(&output, 0, "");
+                let run: Value = serde_json::from_slice(&output.stdout).expect("one JSON value");
+                let end = (run["outcome"].as_str(), run["reason"].as_str());
+                let is_well =
+                    matches!(end, (Some("success"), _) | (Some("skipped"), Some("not_configured" | "fora_horario")));
+                assert!(is_well, "{job} on {round} tables: {run:#}");
+            }
+        }
     }
 }
 
