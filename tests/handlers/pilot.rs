@@ -5,12 +5,13 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use emponto::{
     domain::run::{Failure, FailureKind, Reason, Report, Run},
-    handlers::Targets,
+    handlers::{Targets, Work},
 };
 use serde_json::{Value, json};
 
 use crate::{
     attempt::{Home, checked, commit},
+    http_script::{Script, reply},
     retomada::{at, monday, read},
 };
 
@@ -21,7 +22,10 @@ async fn run_at(home: &Home, now: DateTime<Utc>) -> Result<Report, Failure> {
 async fn run_with(home: &Home, settings: Value, now: DateTime<Utc>) -> Result<Report, Failure> {
     let variables =
         [("PILOT_MODE", "true"), ("OFERTA_AUTOMATICO_ENABLED", "off"), ("FEEDBACK_AUTOMATICO_ENABLED", "?")];
-    let work = read("pilot", settings, (&Targets::new(), json!({}), &variables));
+    observed(home, read("pilot", settings, (&Targets::new(), json!({}), &variables)), now).await
+}
+
+async fn observed(home: &Home, work: Work, now: DateTime<Utc>) -> Result<Report, Failure> {
     let mut ctx = at(home, now, Targets::new());
     // Planned a little before it started: the window ends where it was planned.
     ctx.run = Arc::new(Run { scheduled_for: Some(now), ..Run::clone(&ctx.run) });
@@ -135,6 +139,42 @@ async fn an_alert_begins_once_ends_once_and_is_not_ended_by_silence() {
         assert_eq!(silent.result.as_ref().expect("a result")["failure_rate"], Value::Null);
         assert_eq!((silent.items, still), (Some(0), began.clone()));
         assert_eq!(home.texts(EVENTS).await, [began[0].as_str(), ":nightly:2025-01-13T13:01:02.000Z:off"]);
+    }
+}
+
+#[tokio::test]
+async fn slack_is_told_of_each_change_once_and_again_only_when_it_was_away() {
+    for home in Home::both().await {
+        home.execute(CLIENTS).await;
+        home.execute(MESSAGES).await;
+        let script = Script::replying(vec![reply(500, "down"), reply(200, "ok")]).await;
+        let place = json!({ "slack": format!("{}/services/x", script.url) });
+        let pilot = || read("pilot", json!({}), (&Targets::new(), place.clone(), &[]));
+        let minutes = |minutes| monday() + TimeDelta::minutes(minutes);
+
+        let away = observed(&home, pilot(), monday()).await.expect_err("Slack is down");
+        let taken_back = home.texts(EVENTS).await;
+        for minute in 1..=3 {
+            observed(&home, pilot(), minutes(minute)).await.expect("figures");
+        }
+        home.execute("update fila_mensagens set enviada_em = '2025-01-13 13:00:00' where id = 1").await;
+        for minute in 121..=123 {
+            observed(&home, pilot(), minutes(minute)).await.expect("figures");
+        }
+
+        assert_eq!(away.kind, FailureKind::Retry);
+        assert_eq!(taken_back, Vec::<String>::new());
+        let told = script.asked();
+        let told: Vec<Value> = told.iter().map(|asked| serde_json::from_slice(&asked.body).expect("JSON")).collect();
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert_eq!(told[0]["text"], told[1]["text"]);
+        assert_eq!(
+            [&told[1]["text"], &told[2]["text"]],
+            [
+                "Piloto: falhas demais. 2 de 5 mensagens falharam em 15min (40,0 %; limite 10,0 %).",
+                "Piloto: voltou ao normal. 0 de 1 mensagens falharam em 15min (0,0 %; limite 10,0 %)."
+            ]
+        );
     }
 }
 

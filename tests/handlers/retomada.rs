@@ -8,7 +8,7 @@ use emponto::{
         run::{Failure, FailureKind, Reason, Report, RunId},
         schedule::Zone,
     },
-    handlers::{Context, Outbound, Scope, Targets, Tools, Work},
+    handlers::{Context, OutboundTable, Scope, Targets, Tools, Work},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -46,10 +46,10 @@ pub fn at(home: &Home, now: DateTime<Utc>, targets: Targets) -> Context {
     ctx
 }
 
-/// A work with its part of the surroundings: targets, business hours, variables.
-pub fn read(name: &str, settings: Value, (targets, hours, variables): (&Targets, Value, &[(&str, &str)])) -> Work {
-    let hours = serde_json::from_value(hours).expect("business hours");
-    let outbound = Outbound { hours, ..Outbound::default() };
+/// A work with its part of the surroundings: targets, `[outbound]`, variables.
+pub fn read(name: &str, settings: Value, (targets, outbound, variables): (&Targets, Value, &[(&str, &str)])) -> Work {
+    let outbound: OutboundTable = serde_json::from_value(outbound).expect("an [outbound]");
+    let outbound = outbound.resolve(&BTreeMap::new(), targets).expect("settings that go together");
     let variables: BTreeMap<String, String> = variables.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     let mut work = Work::parse(name, settings).expect("settings that can be read");
     let scope = Scope { targets, outbound: &outbound, folder: Path::new("."), variables: &variables };
@@ -62,7 +62,7 @@ async fn greet_at(home: &Home, now: DateTime<Utc>) -> Result<Report, Failure> {
 }
 
 async fn greet_with(home: &Home, settings: Value, now: DateTime<Utc>) -> Result<Report, Failure> {
-    let holidays = json!({ "holidays": ["2025-01-20"] });
+    let holidays = json!({ "hours": { "holidays": ["2025-01-20"] } });
     let work = read("retomada", settings, (&Targets::new(), holidays, &[]));
     commit(work.run(at(home, now, Targets::new())).await).await
 }
@@ -153,6 +153,9 @@ async fn a_row_of_the_queue_says_where_it_came_from_and_goes_before_what_nobody_
         let metadata: Value = serde_json::from_str(&metadata[0]).expect("an object");
         let first =
             home.texts("select cast(id as text) from mensagens_fora_horario where mensagem = 'friday 21:00'").await;
+        let in_order = "select mensagem from mensagens_fora_horario m join fila_mensagens f \
+             on f.conversa_id = m.conversa_id and m.processada_resultado = 'retomada' order by f.created_at";
+        assert_eq!(home.texts(in_order).await, ["friday 21:00", "saturday noon"]);
         assert_eq!(metadata["origem"], "retomada");
         assert_eq!(metadata["mensagem_fora_horario_id"], first[0]);
     }

@@ -70,6 +70,9 @@ fn of_endpoint(failure: Failure, status: u16) -> Trouble {
 fn unheard(unheard: Unheard) -> Trouble {
     match unheard {
         Unheard::LeftAlone { after, message } => Trouble::OfEndpoint(Failure::snooze(after, message)),
+        Unheard::Stopped => {
+            Trouble::OfEndpoint(Failure::retry("told to stop before all were answered").before_effect())
+        }
         Unheard::Failed(failure) if failure.before_effect => Trouble::OfEndpoint(failure),
         Unheard::Failed(failure) => Trouble::OfMessage(failure.message),
     }

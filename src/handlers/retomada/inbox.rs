@@ -158,15 +158,11 @@ impl<'a> Inbox<'a> {
         .await
     }
 
-    /// Marks the message as processed and queues its answer, both or neither. How many messages were processed: none when
-    /// somebody else was first.
-    pub async fn answer(&self, message: &Waiting, answer: Answer) -> Result<u64, Failure> {
-        let step = Step {
-            adopted: self.adopted.clone(),
-            message: message.clone(),
-            now: self.ctx.now,
-            run: self.ctx.run.id.to_string(),
-        };
+    /// Marks the message as processed at `now` and queues its answer, both or neither. How many messages were processed:
+    /// none when somebody else was first.
+    pub async fn answer(&self, message: &Waiting, answer: Answer, now: DateTime<Utc>) -> Result<u64, Failure> {
+        let step =
+            Step { adopted: self.adopted.clone(), message: message.clone(), now, run: self.ctx.run.id.to_string() };
         transaction::apart(self.ctx, move |tx| Box::pin(async move { step.take(tx, answer).await })).await
     }
 

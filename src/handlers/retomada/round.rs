@@ -2,7 +2,7 @@
 
 use std::{pin::pin, time::Duration};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tokio::time;
@@ -35,6 +35,10 @@ pub(super) struct Round<'a> {
     given_up: u64,
     failed_in_a_row: u32,
     reasons: Vec<Value>,
+    /// A reading of the clock when the attempt began.
+    begun: Duration,
+    /// When the last message was answered.
+    last: DateTime<Utc>,
 }
 
 /// Why no further message is begun.
@@ -53,8 +57,20 @@ impl<'a> Round<'a> {
             let field = settings.field.as_deref();
             Endpoint { ctx, call, field, limit }
         });
-        let reasons = Vec::new();
-        Ok(Self { ctx, settings, inbox, endpoint, done: 0, failed: 0, given_up: 0, failed_in_a_row: 0, reasons })
+        let (begun, last, reasons) = (ctx.tools.clock.boot(), ctx.now, Vec::new());
+        Ok(Self {
+            ctx,
+            settings,
+            inbox,
+            endpoint,
+            done: 0,
+            failed: 0,
+            given_up: 0,
+            failed_in_a_row: 0,
+            reasons,
+            begun,
+            last,
+        })
     }
 
     pub async fn run(mut self) -> Ending {
@@ -104,7 +120,8 @@ impl<'a> Round<'a> {
                 Err(Trouble::OfMessage(why)) => return self.fail(message, &why).await,
             },
         };
-        match self.inbox.answer(message, answer).await {
+        let now = self.moment();
+        match self.inbox.answer(message, answer, now).await {
             Ok(processed) => {
                 self.done += processed;
                 self.failed_in_a_row = 0;
@@ -115,6 +132,14 @@ impl<'a> Round<'a> {
             // Perhaps the database refuses this row; when it is away, the try cannot be counted either.
             Err(failure) => self.fail(message, &failure.message).await,
         }
+    }
+
+    /// Now, and later than any before: the queue sends in the order in which its rows were made.
+    fn moment(&mut self) -> DateTime<Utc> {
+        let passed = self.ctx.tools.clock.boot().saturating_sub(self.begun);
+        let passed = TimeDelta::milliseconds(i64::try_from(passed.as_millis()).unwrap_or(0));
+        self.last = (self.ctx.now + passed).max(self.last + TimeDelta::milliseconds(1));
+        self.last
     }
 
     async fn fail(&mut self, message: &Waiting, why: &str) -> Result<(), Failure> {
