@@ -68,7 +68,7 @@ impl Group {
         let group = format!("select count(*) from clientes c where {of_group}");
         Ok(Figures {
             group: adopted.count(tx, &group, &[]).await?,
-            sent: adopted.count(tx, &self.counting(&self.sent()), &self.window()).await?,
+            sent: adopted.count(tx, &self.counting(&sent()), &self.window()).await?,
             failed: adopted.count(tx, &self.counting(&failed()), &self.window()).await?,
             answered: self.answered(tx, adopted).await?,
         })
@@ -82,7 +82,7 @@ impl Group {
         let wrote_after = "exists (select 1 from doctor_state d \
              where cast(d.cliente_id as text) = cast(m.cliente_id as text) \
                and @instant(m.enviada_em) < @instant(d.last_inbound_at))";
-        let statement = self.counting(&format!("{} and {wrote_after}", self.sent()));
+        let statement = self.counting(&format!("{} and {wrote_after}", sent()));
         adopted.count(tx, &statement, &self.window()).await.map(Some)
     }
 
@@ -100,13 +100,13 @@ impl Group {
         )
     }
 
-    fn sent(&self) -> String {
-        format!("cast(m.status as text) = 'enviada' and {}", within("m.enviada_em"))
-    }
-
     fn window(&self) -> [Param; 2] {
         [self.since.into(), self.until.into()]
     }
+}
+
+fn sent() -> String {
+    format!("cast(m.status as text) = 'enviada' and {}", within("m.enviada_em"))
 }
 
 /// Given up, or never sent because it had become too old. What the rules held back has not failed.

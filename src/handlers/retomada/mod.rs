@@ -48,9 +48,9 @@ pub struct Settings {
     /// How many messages are read at once; all that wait are handled.
     #[schemars(range(min = 1, max = 1_000))]
     pub batch: u32,
-    /// What a client is greeted with who wrote out of hours, when no endpoint answers,
+    /// What a client is greeted with who wrote out of hours, when no endpoint answers.
     pub greeting: String,
-    /// and how the talk goes on, in the same message.
+    /// How the talk goes on, in the same message.
     pub resume: String,
     /// The call, put together by `check`.
     #[serde(skip)]
