@@ -20,12 +20,13 @@ pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending};
 pub use gate::ask_gate;
 pub use scope::{Scope, Targets};
 pub use sql::Statement;
+use crate::domain::run::Failure;
 use team::TeamTable;
 pub use tools::Tools;
 
 /// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
 pub const LATER: &[&str] =
-    &["fila", "grupos", "handoffs", "pilot", "retomada", "briefing", "report", "shifts", "drain"];
+    &["fila", "grupos", "handoffs", "pilot", "retomada", "briefing", "report", "shifts"];
 
 /// The time that most handlers have to end by themselves.
 const STOP_GRACE: Duration = Duration::from_millis(200);
@@ -72,6 +73,18 @@ trait Handler: Sized + Clone + PartialEq + Serialize + DeserializeOwned + JsonSc
     fn statements(&self, own: Dialect) -> Vec<Statement> {
         let _ = own;
         Vec::new()
+    }
+
+    /// Whether `examine` has anything to ask a database.
+    fn looks_at_database(&self) -> bool {
+        false
+    }
+
+    /// What a database says against the settings beyond what `statements` tell, one message each. The transaction is
+    /// rolled back: nothing that it changes stays.
+    async fn examine(&self, tx: &mut AppTx) -> Result<Vec<String>, Failure> {
+        let _ = tx;
+        Ok(Vec::new())
     }
 
     /// The tables of the team that it works on; its statements may wear the marks of [`team::Adopted`] then.
@@ -161,6 +174,16 @@ macro_rules! handlers {
                 match self { $(Self::$variant(settings) => settings.statements(own)),+ }
             }
 
+            /// Whether `examine` has anything to ask.
+            pub fn looks_at_database(&self) -> bool {
+                match self { $(Self::$variant(settings) => settings.looks_at_database()),+ }
+            }
+
+            /// What the daemon's own database says against this work beyond its statements; `workers check` asks.
+            pub async fn examine(&self, tx: &mut AppTx) -> Result<Vec<String>, Failure> {
+                match self { $(Self::$variant(settings) => settings.examine(tx).await),+ }
+            }
+
             /// The tables of the team that this work needs; the handler creates or adopts them when it runs.
             pub fn team_tables(&self) -> Vec<&'static TeamTable> {
                 match self { $(Self::$variant(settings) => settings.team_tables()),+ }
@@ -176,6 +199,8 @@ handlers! {
     command as Command,
     /// Runs SQL statements in one transaction.
     sql as Sql,
+    /// Takes work from a table the team already has.
+    drain as Drain,
     /// Cools leads that stopped answering.
     temperature_decay as TemperatureDecay,
     /// Does nothing.
