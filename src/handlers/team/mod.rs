@@ -1,6 +1,7 @@
 //! Tables of the team: created when they are missing, adopted when they are there, and spoken to in one SQL.
 
 mod catalog;
+mod outgoing;
 mod row;
 pub mod tables;
 mod text;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use super::{AppTx, Dialect, transaction::failure};
 use crate::domain::run::Failure;
 
+pub use outgoing::Outgoing;
 pub use row::{Param, Row};
 
 /// A table that a typed handler works on. Names and words are the team's; an existing table is never changed.
