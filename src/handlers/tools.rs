@@ -17,6 +17,8 @@ pub struct Tools {
     pub targets: Arc<Targets>,
     /// What is known about the targets: rates, breakers, and which asked to be left alone.
     pub traffic: Arc<Traffic>,
+    /// For handlers that run long: `Context::now` is when the attempt began, `boot` tells how long it has taken.
+    pub clock: Clock,
     /// `[database] create_team_tables`: whether a missing table of the team may be created.
     pub create_team_tables: bool,
 }
@@ -31,7 +33,8 @@ impl Tools {
         Self {
             http: Arc::default(),
             databases: Arc::default(),
-            traffic: Arc::new(Traffic::new(&targets, clock)),
+            traffic: Arc::new(Traffic::new(&targets, clock.clone())),
+            clock,
             targets: Arc::new(targets),
             create_team_tables: true,
         }

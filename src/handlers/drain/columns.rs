@@ -53,7 +53,7 @@ pub(super) struct Column {
 
 /// The columns of a table, in order. A table that is not there is a permanent failure.
 pub(super) async fn look(tx: &mut AppTx, table: &Table) -> Result<Vec<Column>, Failure> {
-    let columns = match tx {
+    let columns: Result<Vec<Column>, sqlx::Error> = match tx {
         AppTx::Postgres(tx) => {
             let query = sqlx::query(POSTGRES).persistent(false).bind(table.quoted());
             let rows = query.fetch_all(&mut **tx).await.map_err(|error| failure(&error))?;
@@ -66,7 +66,7 @@ pub(super) async fn look(tx: &mut AppTx, table: &Table) -> Result<Vec<Column>, F
             rows.iter().map(|row| read(row.try_get("name"), row.try_get("kind"), row.try_get("is_unique"))).collect()
         }
     };
-    let columns: Vec<Column> = columns.map_err(|error: sqlx::Error| failure(&error))?;
+    let columns = columns.map_err(|error| failure(&error))?;
     if columns.is_empty() {
         return Err(Failure::permanent(format!("there is no table {}", table.quoted())).before_effect());
     }

@@ -2,11 +2,13 @@
 
 mod cell;
 mod columns;
+mod deliver;
 mod examine;
 mod fragment;
 mod name;
 mod plan;
 mod statement;
+mod tally;
 mod time;
 mod work;
 

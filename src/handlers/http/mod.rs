@@ -2,6 +2,7 @@
 
 mod call;
 mod client;
+mod deliver;
 mod ending;
 mod exchange;
 mod expect;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use client::HttpClients;
+pub(super) use deliver::{Parcel, Undelivered, deliver};
 pub use expect::{Expect, Statuses};
 pub use poll::Poll;
 pub use reach::Network;
