@@ -10,6 +10,7 @@ mod store_contract {
     mod asked;
     mod audit;
     mod claims;
+    mod history;
     mod leases;
     mod opening;
     mod planning;

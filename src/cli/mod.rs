@@ -11,6 +11,7 @@ mod trigger;
 mod ledger;
 mod remote;
 mod migrate;
+mod demo;
 mod completions;
 
 use std::process::ExitCode;
@@ -120,6 +121,14 @@ The SQL of the jobs is prepared in the database when that can be reached. Exit 3
     /// Show the settings and where they come from, the schema of jobs.toml, the list of variables
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Fill an empty database with an invented team, to see work being done
+    #[command(after_help = "Examples:
+  workers demo                 then `workers`: messages go out within 30 s
+  workers demo -o json
+
+Fills the team's tables with invented clients, messages, handoffs, shifts and states, around now, in one transaction. A
+table that has a row is refused (exit 8), and so is APP_ENV=production.")]
+    Demo,
     /// Print a script that completes our commands in a shell
     #[command(after_help = "Examples:
   workers completions bash > /etc/bash_completion.d/workers
@@ -163,6 +172,7 @@ impl Arguments {
             Command::Health(arguments) => health::find(&arguments, &flags, output).await,
             Command::Migrate(command) => migrate::migrate(command, &serve::database(&settings(&flags)?), output).await,
             Command::Config(command) => config::config(&command, &flags, output).await,
+            Command::Demo => demo::demo(&load(&flags)?, output).await,
             Command::Completions(arguments) => completions::completions(&arguments, Self::command()),
             Command::Version { json } => version(if json { Output::Jsonl } else { output }),
         }

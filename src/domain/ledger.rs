@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::{
+    job::JobName,
     plan::LATE_AFTER,
     run::{Outcome, Reason, State, Trigger},
     schedule::{Schedule, ScheduleSpec},
@@ -69,6 +70,44 @@ impl Account {
         self.extra += other.extra;
         for (reason, instants) in &other.skipped {
             *self.skipped.entry(reason.clone()).or_default() += instants;
+        }
+    }
+}
+
+/// What became of a job's runs that ended within a stretch of time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobPeriod {
+    pub job: JobName,
+    /// `successes + failures + skipped`.
+    pub runs: u64,
+    /// Success and partial.
+    pub successes: u64,
+    /// Error, time-out, panic, lost, unknown.
+    pub failures: u64,
+    /// Of the failures.
+    pub timeouts: u64,
+    /// Skipped and cancelled.
+    pub skipped: u64,
+    /// Of the runs whose rows are still kept; `None` = of none.
+    pub p95_duration_ms: Option<u64>,
+    pub max_duration_ms: Option<u64>,
+    /// Instants of the job, since it was first seen, that no row explains; must be 0.
+    pub unexplained: u64,
+}
+
+impl JobPeriod {
+    /// A job of which nothing ended.
+    pub fn of(job: JobName) -> Self {
+        Self {
+            job,
+            runs: 0,
+            successes: 0,
+            failures: 0,
+            timeouts: 0,
+            skipped: 0,
+            p95_duration_ms: None,
+            max_duration_ms: None,
+            unexplained: 0,
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use super::{Engine, observe::Observer};
+use super::{Engine, observe::Observer, queues};
 use crate::{
     domain::{ledger::reconcile, run::Outcome},
     store::{Audit, Pruning, Result},
@@ -32,16 +32,18 @@ pub enum Chore {
     Prune,
     /// Samples the sizes of the queues and the figures of the jobs.
     Sample,
+    /// Looks at the queues in tables of the team.
+    Look,
     /// Rolls finished hours up, checkpoints and optimizes the database.
     Upkeep,
 }
 
 impl Chore {
-    pub const ALL: [Self; 4] = [Self::Audit, Self::Prune, Self::Sample, Self::Upkeep];
+    pub const ALL: [Self; 5] = [Self::Audit, Self::Prune, Self::Sample, Self::Look, Self::Upkeep];
 
     pub fn period(self) -> Duration {
         match self {
-            Self::Sample => Duration::from_secs(30),
+            Self::Sample | Self::Look => Duration::from_secs(30),
             Self::Audit => Duration::from_secs(60),
             Self::Prune => Duration::from_secs(300),
             Self::Upkeep => Duration::from_secs(600),
@@ -52,6 +54,7 @@ impl Chore {
     pub fn cron(self) -> &'static str {
         match self {
             Self::Sample => "*/30 * * * * *",
+            Self::Look => "10,40 * * * * *",
             Self::Audit => "20 * * * * *",
             Self::Prune => "40 */5 * * * *",
             Self::Upkeep => "50 */10 * * * *",
@@ -64,6 +67,10 @@ impl Chore {
             Self::Audit => audit(engine).await,
             Self::Prune => prune(engine, now).await,
             Self::Sample => observer.sample(engine, now).await,
+            Self::Look => {
+                queues::look(engine, observer).await;
+                Ok(())
+            }
             Self::Upkeep => engine.store.upkeep(now).await,
         }
     }

@@ -9,6 +9,7 @@ pub mod news;
 pub mod lease;
 pub mod chores;
 pub mod observe;
+pub mod queues;
 pub mod loops;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};

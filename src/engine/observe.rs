@@ -10,8 +10,12 @@ use chrono::{DateTime, Utc};
 
 use super::Engine;
 use crate::{
-    domain::health::{Database, Planner, Slots, Snapshot},
-    store::{Depth, Figures, Lane, Result},
+    domain::{
+        health::{Database, Planner, QueueFigures, Slots, Snapshot, WatchedQueue},
+        job::JobName,
+        run::Failure,
+    },
+    store::{self, Depth, Figures, Lane},
 };
 
 /// Writes the snapshot; everybody else only reads it.
@@ -36,20 +40,36 @@ impl Observer {
     }
 
     /// Asks the database for what it knows of the jobs; when it does not answer, the old figures stay with their age.
-    pub async fn sample(&self, engine: &Engine, now: DateTime<Utc>) -> Result<()> {
+    pub async fn sample(&self, engine: &Engine, now: DateTime<Utc>) -> store::Result<()> {
         self.look(engine, Depth::Day, now).await
     }
 
     /// Looks at the newest runs when some have ended since the last sample, so that health follows within seconds and
     /// an idle daemon stays quiet.
-    pub async fn follow(&self, engine: &Engine, now: DateTime<Utc>) -> Result<()> {
+    pub async fn follow(&self, engine: &Engine, now: DateTime<Utc>) -> store::Result<()> {
         if engine.status.take_settled() || !self.sampled_runs.swap(true, Ordering::Relaxed) {
             self.look(engine, Depth::Newest, now).await?;
         }
         Ok(())
     }
 
-    async fn look(&self, engine: &Engine, depth: Depth, now: DateTime<Utc>) -> Result<()> {
+    /// Forgets the queues of jobs that are gone.
+    pub fn watch_only(&self, is_there: impl Fn(&JobName) -> bool) {
+        self.change(|next| next.queues.retain(|job, _| is_there(job)));
+    }
+
+    /// Takes over what was seen of a job's queue; when nothing was, the old figures stay with their age.
+    pub fn saw_queue(&self, job: &JobName, seen: Result<QueueFigures, Failure>, now: DateTime<Utc>) {
+        self.change(|next| {
+            let watched = next.queues.entry(job.clone()).or_insert_with(|| WatchedQueue::new(now));
+            match &seen {
+                Ok(figures) => (watched.figures, watched.failure) = (Some(figures.clone()), None),
+                Err(failure) => watched.failure = Some(failure.message.clone()),
+            }
+        });
+    }
+
+    async fn look(&self, engine: &Engine, depth: Depth, now: DateTime<Utc>) -> store::Result<()> {
         // A job that nobody has looked at may have succeeded long ago; of the others that is known.
         let known = self.snapshot.load_full();
         let depth = if known.sampled_at.is_none() { Depth::Whole } else { depth };

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Tools;
 use crate::domain::{
     job::Job,
+    ledger::JobPeriod,
     run::{Failure, Report, Run},
 };
 
@@ -45,13 +46,33 @@ impl Context {
     pub async fn begin(&self) -> Result<AppTx, Failure> {
         (self.database.begin)().await
     }
+
+    /// What became of each job's runs that ended in `[from, until)`, as the ledger has it.
+    pub async fn history(&self, from: DateTime<Utc>, until: DateTime<Utc>) -> Result<Vec<JobPeriod>, Failure> {
+        (self.database.history)(from, until).await
+    }
 }
 
-/// The way to the daemon's own database.
+/// The ways to the daemon's own database.
 #[derive(Clone)]
 pub struct AppDatabase {
     pub begin: Arc<dyn Fn() -> BoxFuture<'static, Result<AppTx, Failure>> + Send + Sync>,
+    pub history: Arc<History>,
 }
+
+/// What a look at a queue may use. It changes nothing, and must not wait for what runs.
+pub struct QueueLook {
+    pub job: Arc<Job>,
+    /// On the daemon's clock.
+    pub now: DateTime<Utc>,
+    pub tools: Tools,
+    /// Its transactions only read, on a connection that no run waits for.
+    pub database: AppDatabase,
+}
+
+/// Reads the ledger, which no handler may name, from one instant until before another.
+pub type History =
+    dyn Fn(DateTime<Utc>, DateTime<Utc>) -> BoxFuture<'static, Result<Vec<JobPeriod>, Failure>> + Send + Sync;
 
 /// An open transaction in the daemon's own database. Dropped = rolled back.
 pub enum AppTx {

@@ -1,6 +1,7 @@
 //! What jobs can do: one file each, one line in the list below.
 
 mod context;
+pub mod demo;
 mod gate;
 pub mod people;
 mod scope;
@@ -15,12 +16,12 @@ use serde::{Deserialize, Deserializer, Serialize, de, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 pub use crate::outbound::Outbound;
+use crate::domain::{health::QueueFigures, run::Failure};
 pub use command::{adopt_orphans, kill_children};
-pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending};
+pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending, History, QueueLook};
 pub use gate::ask_gate;
 pub use scope::{Scope, Targets};
 pub use sql::Statement;
-use crate::domain::run::Failure;
 use team::TeamTable;
 pub use tools::Tools;
 
@@ -47,6 +48,13 @@ trait Handler: Sized + Clone + PartialEq + Serialize + DeserializeOwned + JsonSc
 
     /// One attempt.
     async fn run(&self, ctx: Context) -> Ending;
+
+    /// What stands in the table that it drains; `None` = it drains none. Asked twice a minute by every replica, whether or not
+    /// the job runs, with a few seconds for an answer.
+    async fn look(&self, look: QueueLook) -> Option<Result<QueueFigures, Failure>> {
+        let _ = look;
+        None
+    }
 
     /// How long an attempt that listens to `ctx.cancelled` may take to end by itself; then its task is aborted. At the
     /// end of a lease this must leave time for an abort: 5 s and a little is the most.
@@ -146,6 +154,11 @@ macro_rules! handlers {
             /// One attempt. Panics and time-outs are the caller's to catch.
             pub async fn run(&self, ctx: Context) -> Ending {
                 match self { $(Self::$variant(settings) => settings.run(ctx).await),+ }
+            }
+
+            /// What stands in the table that it drains; `None` = it drains none. Panics and time-outs are the caller's.
+            pub async fn look(&self, look: QueueLook) -> Option<Result<QueueFigures, Failure>> {
+                match self { $(Self::$variant(settings) => settings.look(look).await),+ }
             }
 
             /// How long an attempt may take to end by itself once it was told to.

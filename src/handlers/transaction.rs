@@ -6,11 +6,13 @@ use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{AssertSqlSafe, PgConnection, SqliteConnection};
 use tokio_util::sync::CancellationToken;
 
-use super::{AppTx, Context, Done, Ending};
+use super::{AppTx, Context, Done, Ending, QueueLook};
 use crate::domain::run::{Failure, Report};
 
 /// How long a transaction may hold the only writer of SQLite (spec 4, exactly-once SQL).
 const SQLITE_LIMIT: Duration = Duration::from_secs(5);
+/// How long a statement that only looks may take: health must not burden what it watches.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// Steps of SQLite's machine between two looks at the clock: well below a millisecond.
 const STEPS_BETWEEN_LOOKS: i32 = 10_000;
 
@@ -43,6 +45,17 @@ where
         Err(error @ sqlx::Error::Database(_)) => Err(failure(&error).before_effect()),
         Err(error) => Err(Failure::retry(format!("the end of the transaction is unknown: {}", described(&error)))),
     }
+}
+
+/// A look in a transaction that only reads, and is let go of.
+pub(super) async fn only_reading<T, F>(look: &QueueLook, body: F) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    F: for<'a> FnOnce(&'a mut AppTx) -> Body<'a, T> + Send + 'static,
+{
+    let tx = (look.database.begin)().await?;
+    let (seen, _tx) = bounded(tx, LOOK_LIMIT, body).await?;
+    Ok(seen)
 }
 
 /// Runs a body whose statements take at most `limit` each; on SQLite all of it takes at most `SQLITE_LIMIT`.

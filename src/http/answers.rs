@@ -23,7 +23,7 @@ use super::{
     routes::App,
 };
 use crate::{
-    domain::health::{JobsHealth, Status, alive as is_alive, assess, readiness},
+    domain::health::{FilaHealth, JobsHealth, Status, alive as is_alive, assess, readiness},
     metrics,
 };
 
@@ -51,7 +51,7 @@ pub async fn health(State(app): State<App>) -> Result<Response, Problem> {
     Ok(answer(StatusCode::OK, &json!({ "status": status, "timestamp": timestamp, "service": "workers" })))
 }
 
-/// How `/health/workers` and `/health/jobs` choose their code. What cannot be understood is passed over: a monitor that asks
+/// How `/health/workers`, `/health/jobs` and `/health/fila` choose their code. What cannot be understood is passed over: a monitor that asks
 /// in odd words is still told how things are.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Wish {
@@ -109,6 +109,19 @@ pub async fn jobs(State(app): State<App>, asked: Parts) -> Result<Response, Prob
         Made { status: health.status, body: bytes(&answered) }
     };
     let made = app.shelf.jobs[usize::from(may_read)].get(&app.http, &app.shelf, make).await?;
+    Ok(whole(Wish::read(&asked.uri).code(made.status), made))
+}
+
+/// `GET /health/fila`: the message queue alone.
+pub async fn fila(State(app): State<App>, asked: Parts) -> Result<Response, Problem> {
+    let may_read = may_read(&app, &asked);
+    let make = move |look: &Look| {
+        let health = assess(&look.jobs, &look.snapshot, look.now);
+        let fila = FilaHealth::new(&look.jobs, &look.snapshot, &health);
+        let fila = if may_read { fila } else { fila.without_free_text() };
+        Made { status: fila.verdict, body: bytes(&fila) }
+    };
+    let made = app.shelf.fila[usize::from(may_read)].get(&app.http, &app.shelf, make).await?;
     Ok(whole(Wish::read(&asked.uri).code(made.status), made))
 }
 

@@ -28,6 +28,8 @@ pub struct Shelf {
     pub workers: [Kept; 2],
     /// The same.
     pub jobs: [Kept; 2],
+    /// The same.
+    pub fila: [Kept; 2],
     pub metrics: Kept,
 }
 
@@ -38,6 +40,7 @@ impl Shelf {
             runtime,
             workers: [of_snapshot(), of_snapshot()],
             jobs: [of_snapshot(), of_snapshot()],
+            fila: [of_snapshot(), of_snapshot()],
             metrics: Kept::new(false),
         }
     }

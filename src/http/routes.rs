@@ -60,6 +60,7 @@ const ROUTES: &[Route] = &[
     row(Method::GET, "/health", Door::Public, || get(answers::health)),
     row(Method::GET, "/health/workers", Door::Public, || get(answers::workers)),
     row(Method::GET, "/health/jobs", Door::Public, || get(answers::jobs)),
+    row(Method::GET, "/health/fila", Door::Public, || get(answers::fila)),
     row(Method::GET, "/metrics", Door::Metrics, || get(answers::metrics)),
     row(Method::POST, "/api/v1/jobs/{name}/runs", Door::Operate, || post(api::enqueue)),
     row(Method::GET, "/api/v1/runs/{id}", Door::Read, || get(api::show)),

@@ -134,6 +134,9 @@ pub struct Shown {
     pub queue_size: IntGaugeVec,
     pub queue_states: IntGaugeVec,
     pub queue_oldest_age: GaugeVec,
+    pub queue_done: IntGaugeVec,
+    pub queue_errors: IntGaugeVec,
+    pub queue_figures: GaugeVec,
 }
 
 /// A whole number about a job.
@@ -227,13 +230,32 @@ impl Shown {
                 "Successes in a row without an item, of jobs that expect some",
                 &["job_name"],
             ),
-            queue_size: at.whole_gauges("queue_size", "Runs waiting, or what a drain left", &["queue"]),
+            queue_size: at.whole_gauges("queue_size", "Runs waiting, or what waits in the table that a job drains and is due", &["queue"]),
             queue_states: at.whole_gauges(
                 "workers_queue_size",
-                "Runs of a queue, by state; failed = in the last 24 h",
+                "Runs of a queue, by state (failed = in the last 24 h); rows of a drained table, by state",
                 &["queue", "state"],
             ),
-            queue_oldest_age: at.gauges("workers_queue_oldest_age_seconds", "Age of the oldest due run", &["queue"]),
+            queue_oldest_age: at.gauges(
+                "workers_queue_oldest_age_seconds",
+                "For how long the oldest has been due",
+                &["queue"],
+            ),
+            queue_done: at.whole_gauges(
+                "workers_queue_done_last_hour",
+                "Rows of a drained table that ended well",
+                &["queue"],
+            ),
+            queue_errors: at.whole_gauges(
+                "workers_queue_errors_last_hour",
+                "Rows of a drained table that were given up",
+                &["queue"],
+            ),
+            queue_figures: at.gauges(
+                "workers_queue_figures_timestamp_seconds",
+                "When a drained table was last seen",
+                &["queue"],
+            ),
         }
     }
 }

@@ -20,8 +20,10 @@ impl Shown {
     pub fn forget_jobs(&self) {
         let whole =
             [&self.job_info, &self.job_failures, &self.job_empty_successes, &self.queue_size, &self.queue_states];
-        whole.into_iter().chain(self.job_counts.iter().map(|(_, family)| family)).for_each(MetricVec::reset);
+        let whole = whole.into_iter().chain([&self.queue_done, &self.queue_errors]);
+        whole.chain(self.job_counts.iter().map(|(_, family)| family)).for_each(MetricVec::reset);
         self.queue_oldest_age.reset();
+        self.queue_figures.reset();
         self.job_planned_until.reset();
         self.job_seconds.iter().for_each(|(_, family)| family.reset());
     }

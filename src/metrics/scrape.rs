@@ -9,7 +9,9 @@ use super::{
     process,
 };
 use crate::domain::{
-    health::{Health, JobHealth, JobStats, JobStatus, Snapshot, figures_seen, last_tick},
+    health::{
+        Health, JobHealth, JobStats, JobStatus, QueueFigures, Snapshot, WatchedQueue, figures_seen, last_tick,
+    },
     job::{ExpectItems, Job},
 };
 
@@ -57,19 +59,44 @@ impl Shown {
     pub fn queues(&self, jobs: &[Arc<Job>], snapshot: &Snapshot, now: DateTime<Utc>) {
         for job in jobs {
             let queue = job.name.as_str();
-            let stats = snapshot.jobs.get(&job.name);
-            self.queue_size.with_label_values(&[queue]).set(stats.map_or(0, JobStats::queue_size));
-            if job.schedule.is_some() {
-                continue;
+            self.queue_size.with_label_values(&[queue]).set(snapshot.queue_size(&job.name));
+            match (snapshot.queues.get(&job.name), &job.schedule) {
+                (Some(watched), _) => self.drained(queue, watched, now),
+                (None, None) => self.waiting_runs(queue, snapshot.jobs.get(&job.name), now),
+                (None, Some(_)) => {}
             }
-            let of = |number: fn(&JobStats) -> i64| stats.map_or(0, number);
-            self.queue_states.with_label_values(&[queue, "waiting"]).set(of(|stats| stats.waiting));
-            self.queue_states.with_label_values(&[queue, "running"]).set(of(|stats| stats.running));
-            self.queue_states.with_label_values(&[queue, "failed"]).set(of(|stats| stats.day.failures()));
-            let oldest = stats.and_then(|stats| stats.oldest_due);
-            let age = oldest.map_or(0.0, |due| (now - due).num_seconds().max(0) as f64);
-            self.queue_oldest_age.with_label_values(&[queue]).set(age);
         }
+    }
+
+    /// A queue of runs.
+    fn waiting_runs(&self, queue: &str, stats: Option<&JobStats>, now: DateTime<Utc>) {
+        let of = |number: fn(&JobStats) -> i64| stats.map_or(0, number);
+        self.state(queue, "waiting", of(|stats| stats.waiting));
+        self.state(queue, "running", of(|stats| stats.running));
+        self.state(queue, "failed", of(|stats| stats.day.failures()));
+        let oldest = stats.and_then(|stats| stats.oldest_due);
+        let age = oldest.map_or(0.0, |due| (now - due).num_seconds().max(0) as f64);
+        self.queue_oldest_age.with_label_values(&[queue]).set(age);
+    }
+
+    /// A queue in a table of the team's, as it was last seen.
+    fn drained(&self, queue: &str, watched: &WatchedQueue, now: DateTime<Utc>) {
+        let figures = watched.figures.as_ref();
+        let of = |number: fn(&QueueFigures) -> i64| figures.map_or(0, number);
+        self.state(queue, "waiting", of(|figures| figures.left));
+        self.state(queue, "later", of(|figures| figures.later));
+        self.state(queue, "running", of(|figures| figures.running));
+        self.state(queue, "stuck", of(|figures| figures.stuck));
+        self.state(queue, "failed", of(|figures| figures.failed));
+        self.queue_done.with_label_values(&[queue]).set(of(|figures| figures.done_1h));
+        self.queue_errors.with_label_values(&[queue]).set(of(|figures| figures.errors_1h));
+        let age = figures.map_or(0.0, |figures| figures.oldest_age(now).num_seconds() as f64);
+        self.queue_oldest_age.with_label_values(&[queue]).set(age);
+        self.queue_figures.with_label_values(&[queue]).set(seconds(Some(watched.seen_at())));
+    }
+
+    fn state(&self, queue: &str, state: &str, size: i64) {
+        self.queue_states.with_label_values(&[queue, state]).set(size);
     }
 
     pub fn process(&self) {

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use chrono::{DateTime, SecondsFormat, Utc};
 use tracing::{info, warn};
 
+use super::demo;
 use crate::{
     config::Config,
     domain::{job::Job, lasting::Lasting, schedule::Zone},
@@ -21,6 +22,7 @@ pub struct Notice {
     environment: String,
     zone: Option<String>,
     has_token: bool,
+    is_production: bool,
     grace: Duration,
     warnings: Vec<String>,
 }
@@ -36,13 +38,14 @@ impl Notice {
             environment: config.app_env.clone().unwrap_or_else(|| "not named (APP_ENV)".into()),
             zone: config.zone.clone(),
             has_token,
+            is_production: config.is_production(),
             grace: config.shutdown_grace,
             warnings: config.warnings.iter().cloned().chain(of_table).chain(ephemeral).collect(),
         }
     }
 
     /// Writes it to the log: of the jobs, those that this process claims.
-    pub fn print(&self, engine: &Engine, listen: Option<SocketAddr>) {
+    pub fn print(&self, engine: &Arc<Engine>, listen: Option<SocketAddr>) {
         let now = engine.clock.now();
         let (version, host) = (&engine.settings.version, &engine.settings.host);
         info!(component = "banner", "workers {version}, replica {} on {host}", engine.running.replica());
@@ -73,6 +76,10 @@ impl Notice {
         }
         for warning in self.warnings.iter().cloned().chain(short_grace(&jobs, self.grace)) {
             warn!(component = "banner", "{warning}");
+        }
+        if !self.is_production {
+            let engine = Arc::clone(engine);
+            tokio::spawn(async move { demo::offer(&engine).await });
         }
     }
 }

@@ -188,6 +188,10 @@ impl House {
     async fn start_chores(&self) -> anyhow::Result<()> {
         let duties = Chore::ALL.map(Duty::new);
         for duty in duties.clone() {
+            if duty.chore == Chore::Look {
+                // The size of a queue is asked for from the first moment on.
+                duty.poke.notify_one();
+            }
             let (engine, observer, stop) = (Arc::clone(&self.engine), Arc::clone(&self.observer), self.stop.clone());
             self.supervise("chore", move || {
                 chores::supervise(Arc::clone(&engine), Arc::clone(&observer), duty.clone(), stop.clone())

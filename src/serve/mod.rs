@@ -2,6 +2,7 @@
 
 mod options;
 mod banner;
+mod demo;
 mod once;
 mod prepare;
 mod signals;
@@ -38,6 +39,7 @@ use crate::{
 };
 
 pub use crate::http::ListenError;
+pub use demo::{Demonstration, demonstrate};
 pub use once::{Once, once_elsewhere};
 pub use options::database;
 pub use prepare::{database_is_there, refused_statements, written_address};
@@ -70,7 +72,7 @@ pub struct Options {
     /// Where a reload reads the new table.
     pub reader: Arc<Reader>,
     /// Given what is known once the database is open, and where it listens; prints it.
-    pub banner: Box<dyn Fn(&Engine, Option<SocketAddr>) + Send + Sync>,
+    pub banner: Box<dyn Fn(&Arc<Engine>, Option<SocketAddr>) + Send + Sync>,
 }
 
 /// How the process ended.

@@ -1,6 +1,6 @@
 //! Opens the database, as long as it takes, and gives handlers their way to it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{runtime::Runtime, time};
@@ -59,18 +59,25 @@ pub fn handlers_runtime() -> anyhow::Result<Runtime> {
     Ok(runtime)
 }
 
-/// The handlers' way to the daemon's own database.
+/// The handlers' ways to the daemon's own database.
 pub fn app_database(store: &Store) -> AppDatabase {
-    let store = store.clone();
+    let (writing, reading) = (store.clone(), store.clone());
     AppDatabase {
-        begin: std::sync::Arc::new(move || {
-            let store = store.clone();
+        begin: Arc::new(move || {
+            let store = writing.clone();
             Box::pin(async move {
                 match store.begin_app().await {
                     Ok(AppConnection::Postgres(tx)) => Ok(AppTx::Postgres(tx)),
                     Ok(AppConnection::Sqlite(guard)) => Ok(AppTx::Sqlite(guard)),
                     Err(error) => Err(Failure::retry(format!("cannot begin a transaction: {error}")).before_effect()),
                 }
+            })
+        }),
+        history: Arc::new(move |from, until| {
+            let store = reading.clone();
+            Box::pin(async move {
+                let history = store.history(from, until).await;
+                history.map_err(|error| Failure::retry(format!("cannot read the ledger: {error}")).before_effect())
             })
         }),
     }

@@ -65,14 +65,6 @@ pub async fn refused_statements(
     Ok(refused)
 }
 
-/// Rolled back when it is dropped.
-async fn begin(store: &Store) -> Result<AppTx, StoreError> {
-    Ok(match store.begin_app().await? {
-        AppConnection::Postgres(tx) => AppTx::Postgres(tx),
-        AppConnection::Sqlite(connection) => AppTx::Sqlite(connection),
-    })
-}
-
 /// Statements and gates of all jobs.
 fn statements(table: &JobTable, own: Dialect) -> Vec<Asked<'_>> {
     let mut all = Vec::new();
@@ -94,6 +86,14 @@ pub fn database_is_there(database: &DatabaseConfig) -> bool {
     let Some(path) = database.url.strip_prefix("sqlite:") else { return true };
     let path = path.trim_start_matches("//").split('?').next().unwrap_or_default();
     database.data_dir.join(path).exists()
+}
+
+/// A transaction in the daemon's own database, as handlers get it.
+pub(super) async fn begin(store: &Store) -> Result<AppTx, StoreError> {
+    Ok(match store.begin_app().await? {
+        AppConnection::Postgres(tx) => AppTx::Postgres(tx),
+        AppConnection::Sqlite(connection) => AppTx::Sqlite(connection),
+    })
 }
 
 /// In a transaction of its own, which is rolled back: a refusal spoils it.

@@ -9,7 +9,7 @@ use emponto::{
         run::{Failure, Report, Run, RunId, State, Trigger},
         schedule::Zone,
     },
-    handlers::{AppDatabase, AppTx, Context, Done, Ending, Outbound, Scope, Targets, Tools, Work},
+    handlers::{AppDatabase, AppTx, Context, Done, Ending, History, Outbound, Scope, Targets, Tools, Work},
 };
 use serde_json::{Value, json};
 use sqlx::{Connection, PgPool, SqliteConnection, postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
@@ -119,7 +119,7 @@ impl Home {
                         Ok(AppTx::Sqlite(guard))
                     })
                 };
-                AppDatabase { begin: Arc::new(begin) }
+                AppDatabase { begin: Arc::new(begin), history: no_ledger() }
             }
             Self::Postgres { pool, .. } => {
                 let pool = pool.clone();
@@ -130,7 +130,7 @@ impl Home {
                         Ok(AppTx::Postgres(tx))
                     })
                 };
-                AppDatabase { begin: Arc::new(begin) }
+                AppDatabase { begin: Arc::new(begin), history: no_ledger() }
             }
         }
     }
@@ -146,7 +146,15 @@ async fn taken(connection: &Arc<Mutex<SqliteConnection>>) -> OwnedMutexGuard<Sql
 
 /// A database for handlers that need none.
 pub fn no_database() -> AppDatabase {
-    AppDatabase { begin: Arc::new(|| Box::pin(async { Err(Failure::permanent("this test has no database")) })) }
+    let begin = || -> futures_util::future::BoxFuture<'static, _> {
+        Box::pin(async { Err(Failure::permanent("this test has no database")) })
+    };
+    AppDatabase { begin: Arc::new(begin), history: no_ledger() }
+}
+
+/// A ledger in which nothing ever ran.
+fn no_ledger() -> Arc<History> {
+    Arc::new(|_, _| Box::pin(async { Ok(Vec::new()) }))
 }
 
 /// What one attempt gets, to be changed before it is used.

@@ -225,7 +225,10 @@ impl House {
             handlers: tokio::runtime::Handle::current(),
             tools: Tools::new(table.targets.clone()),
             bell: Arc::new(tokio::sync::Notify::new()),
-            database: AppDatabase { begin: Arc::new(|| panic!("attempts are not executed in the World")) },
+            database: AppDatabase {
+                begin: Arc::new(|| panic!("attempts are not executed in the World")),
+                history: Arc::new(|_, _| panic!("attempts are not executed in the World")),
+            },
         };
         let (engine, finished) = Engine::new(parts, ReplicaId(Uuid::now_v7()));
         let now = clock.now();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
-    rules::{JobLook, Look, alive, attempts_stuck, daemon_alerts, job_alerts, queue_alerts, scheduler_lag},
+    rules::{JobLook, Look, alive, attempts_stuck, daemon_alerts, is_fila, job_alerts, queue_alerts, scheduler_lag},
     snapshot::{JobStats, Snapshot},
     stale::{Patience, patience},
     verdict::{
@@ -26,8 +26,8 @@ pub fn assess(jobs: &[Arc<Job>], snapshot: &Snapshot, now: DateTime<Utc>) -> Hea
     Health {
         scheduler: planner_state(snapshot, now),
         last_job_at: jobs.iter().filter_map(|job| job.stats?.last_run).max(),
-        queue_size: queue_size(&jobs),
-        status: worst(&alerts),
+        queue_size: queue_size(&jobs, snapshot),
+        status: status(&alerts),
         lag_seconds: scheduler_lag(snapshot, now).num_milliseconds() as f64 / 1_000.0,
         replicas: snapshot.replicas,
         version: snapshot.version.clone(),
@@ -38,7 +38,7 @@ pub fn assess(jobs: &[Arc<Job>], snapshot: &Snapshot, now: DateTime<Utc>) -> Hea
             since: snapshot.database.since,
             sampled_at: snapshot.sampled_at,
         },
-        queues: jobs.iter().filter_map(|job| job.queue(snapshot.counted_at)).collect(),
+        queues: jobs.iter().filter_map(|job| job.queue(snapshot)).collect(),
         jobs: jobs.into_iter().map(|job| JobVerdict { name: job.job.name.clone(), health: job.health() }).collect(),
         alerts,
     }
@@ -68,7 +68,19 @@ fn planner_state(snapshot: &Snapshot, now: DateTime<Utc>) -> PlannerState {
     }
 }
 
-fn worst(alerts: &[Alert]) -> Status {
+/// What waits makes the whole degraded at most: `/health/workers` says how the daemon is, and spec 7 closes the list of what is
+/// critical there. `/health/fila` says how the queue is.
+fn status(alerts: &[Alert]) -> Status {
+    let (of_queues, others): (Vec<Alert>, Vec<Alert>) =
+        alerts.iter().cloned().partition(|alert| alert.name.is_of_queue());
+    match worst(&others) {
+        Status::Healthy if !of_queues.is_empty() => Status::Degraded,
+        status => status,
+    }
+}
+
+/// The worst of what holds.
+pub(super) fn worst(alerts: &[Alert]) -> Status {
     match alerts.iter().map(|alert| alert.severity).max() {
         Some(Severity::Critical) => Status::Critical,
         Some(Severity::Warning) => Status::Degraded,
@@ -76,9 +88,11 @@ fn worst(alerts: &[Alert]) -> Status {
     }
 }
 
-/// What the critical drain left in its table, else all waiting runs.
-fn queue_size(jobs: &[Judged<'_>]) -> i64 {
-    let drain = jobs.iter().filter(|job| job.job.policy.critical).find_map(|job| job.stats?.left);
+/// What waits in the table of the critical drain, that of the messages before any other; else all waiting runs.
+fn queue_size(jobs: &[Judged<'_>], snapshot: &Snapshot) -> i64 {
+    let critical = || jobs.iter().filter(|job| job.job.policy.critical);
+    let fila = critical().filter(|job| is_fila(job.job)).find_map(|job| job.left(snapshot));
+    let drain = fila.or_else(|| critical().find_map(|job| job.left(snapshot)));
     drain.unwrap_or_else(|| jobs.iter().filter_map(|job| job.stats).map(|stats| stats.waiting).sum())
 }
 
@@ -100,7 +114,7 @@ impl<'a> Judged<'a> {
     fn new(job: &'a Job, snapshot: &'a Snapshot, now: DateTime<Utc>) -> Self {
         let Some(stats) = snapshot.jobs.get(&job.name) else { return Self::not_seen_yet(job, now) };
         let patience = patience(job, stats, now);
-        let look = JobLook { job, stats, patience, now };
+        let look = JobLook { job, stats, snapshot, patience, now };
         let backlog = queue_alerts(&look);
         let judged = Self { stats: Some(stats), patience, ..Self::unjudged(job, now) };
         if let Some((status, why)) = off(job, stats) {
@@ -172,16 +186,32 @@ impl<'a> Judged<'a> {
         self.job.schedule.as_ref()?.next_after(self.now)
     }
 
-    fn queue(&self, counted_at: Option<DateTime<Utc>>) -> Option<(JobName, QueueHealth)> {
+    /// What waits in the table that it drains, as it was last seen or as its newest run left it; `None` = it drains none.
+    fn left(&self, snapshot: &Snapshot) -> Option<i64> {
+        let seen = snapshot.queue_of(&self.job.name).map(|figures| figures.left);
+        seen.or_else(|| self.stats?.left)
+    }
+
+    fn queue(&self, snapshot: &Snapshot) -> Option<(JobName, QueueHealth)> {
+        let age = |at: DateTime<Utc>| (self.now - at).max(TimeDelta::zero()).num_seconds();
+        if let Some(figures) = snapshot.queue_of(&self.job.name) {
+            let queue = QueueHealth {
+                size: figures.left,
+                oldest_age_seconds: figures.oldest_age(self.now).num_seconds(),
+                running: figures.running,
+                failed: figures.failed,
+                sampled_age_seconds: Some(age(figures.at)),
+            };
+            return Some((self.job.name.clone(), queue));
+        }
         let is_queue = self.job.schedule.is_none();
         let stats = self.stats.filter(|stats| is_queue || stats.left.is_some())?;
-        let age = |at: DateTime<Utc>| (self.now - at).max(TimeDelta::zero()).num_seconds();
         let queue = QueueHealth {
-            size: stats.queue_size(),
+            size: snapshot.queue_size(&self.job.name),
             oldest_age_seconds: stats.oldest_due.map_or(0, age),
             running: stats.running,
             failed: stats.day.failures(),
-            sampled_age_seconds: counted_at.map(age),
+            sampled_age_seconds: snapshot.counted_at.map(age),
         };
         Some((self.job.name.clone(), queue))
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
+use super::queue::{QueueFigures, WatchedQueue};
 use crate::domain::{
     job::JobName,
     run::{Outcome, Reason, ReplicaId},
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub slots: Slots,
     /// What is known of each job; a job that the database has not shown yet is absent.
     pub jobs: BTreeMap<JobName, JobStats>,
+    /// The queues in tables of the team, by the job that drains each.
+    pub queues: BTreeMap<JobName, WatchedQueue>,
 }
 
 impl Snapshot {
@@ -56,7 +59,20 @@ impl Snapshot {
             reload: None,
             slots: Slots::default(),
             jobs: BTreeMap::new(),
+            queues: BTreeMap::new(),
         }
+    }
+
+    /// What was last seen of the queue that a job drains; `None` = it drains none, or nobody has seen it yet.
+    pub fn queue_of(&self, job: &JobName) -> Option<&QueueFigures> {
+        self.queues.get(job)?.figures.as_ref()
+    }
+
+    /// The job's queue size: what was seen in its table, else what its newest run left there, else its waiting runs.
+    pub fn queue_size(&self, job: &JobName) -> i64 {
+        let seen = self.queue_of(job).map(|figures| figures.left);
+        let of_runs = || self.jobs.get(job).map_or(0, |stats| stats.left.unwrap_or(stats.waiting));
+        seen.unwrap_or_else(of_runs)
     }
 }
 
@@ -209,10 +225,5 @@ impl JobStats {
             left: None,
             day: Day::default(),
         }
-    }
-
-    /// The job's queue size: what its drain left, else its waiting runs.
-    pub fn queue_size(&self) -> i64 {
-        self.left.unwrap_or(self.waiting)
     }
 }

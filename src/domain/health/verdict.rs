@@ -113,6 +113,12 @@ words! {
         JobSlow = "JobSlow",
         JobSuspicious = "JobSuspicious",
         QueueBacklog = "QueueBacklog",
+        QueueUnseen = "QueueUnseen",
+        FilaBacklog = "FilaBacklog",
+        FilaStuck = "FilaStuck",
+        FilaStuckMany = "FilaStuckMany",
+        FilaErrors = "FilaErrors",
+        FilaLate = "FilaLate",
     }
 }
 
@@ -196,11 +202,11 @@ pub struct JobHealth {
 
 #[derive(Debug, Clone, Serialize)]
 pub struct QueueHealth {
-    /// Runs that wait or are due.
+    /// Runs that wait or are due; of a drained table, what waits there and is due.
     pub size: i64,
     pub oldest_age_seconds: i64,
     pub running: i64,
-    /// Runs that failed in the last 24 h.
+    /// Runs that failed in the last 24 h; of a drained table, what was given up and waits for a person.
     pub failed: i64,
     /// Age of these numbers.
     pub sampled_age_seconds: Option<i64>,

@@ -16,6 +16,7 @@ use tracing::{debug, error, info, warn};
 use super::Engine;
 use crate::domain::{
     health::{JobStats, Snapshot},
+    job::JobName,
     run::{Outcome, Run},
     settle::{Next, Settlement},
 };
@@ -162,18 +163,26 @@ impl Minute {
         for job in desk.table.jobs.values().map(|entry| &entry.job).filter(|job| engine.settings.scope.claims(job)) {
             let stats = snapshot.jobs.get(&job.name);
             // Without a schedule its runs come from producers; with something left it drains a table of the team's.
-            let is_queue = job.schedule.is_none() || stats.is_some_and(|stats| stats.left.is_some());
-            if is_queue {
-                info!(component = "scheduler", job_name = %job.name, "{}", sign_of_life(stats.filter(|_| is_known)));
+            let drains = snapshot.queues.contains_key(&job.name) || stats.is_some_and(|stats| stats.left.is_some());
+            if job.schedule.is_none() || drains {
+                let sizes = stats.filter(|_| is_known).map(|stats| sizes(&job.name, stats, snapshot));
+                info!(component = "scheduler", job_name = %job.name, "{}", sign_of_life(sizes));
             }
         }
     }
 }
 
+/// What waits, and what is worked on.
+fn sizes(job: &JobName, stats: &JobStats, snapshot: &Snapshot) -> (i64, i64) {
+    let running = snapshot.queue_of(job).map_or(stats.running, |figures| figures.running);
+    (snapshot.queue_size(job), running)
+}
+
 /// What a queue says once a minute; `None` = its figures are not known, or old.
-fn sign_of_life(stats: Option<&JobStats>) -> String {
-    let Some(stats) = stats else { return "alive, size of the queue not known: the database does not answer".into() };
-    let (queued, processing) = (stats.queue_size(), stats.running);
+fn sign_of_life(sizes: Option<(i64, i64)>) -> String {
+    let Some((queued, processing)) = sizes else {
+        return "alive, size of the queue not known: the database does not answer".into();
+    };
     let empty = if (queued, processing) == (0, 0) { "alive, queue empty" } else { "alive" };
     format!("{empty} (queued={queued}, processing={processing})")
 }

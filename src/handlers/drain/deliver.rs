@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Settings,
-    cell::{MAX_ROW_CHARS, Taken},
+    table::cell::{MAX_ROW_CHARS, Taken},
     tally::Stop,
 };
 use crate::{

@@ -4,11 +4,11 @@ use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use super::{
     Settings,
-    cell::{Cell, Values},
-    fragment::Fragment,
+    table::cell::{Cell, Values},
+    table::fragment::Fragment,
     plan::Plan,
-    statement::Statement,
-    time::Time,
+    table::statement::Statement,
+    table::time::Time,
 };
 use crate::{
     domain::run::Failure,

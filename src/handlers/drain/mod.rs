@@ -1,26 +1,24 @@
 //! `drain`: takes work from a table the team already has, so that its queue needs no worker of its own.
 
-mod cell;
-mod columns;
 mod deliver;
 mod examine;
-mod fragment;
-mod name;
 mod plan;
-mod statement;
+mod table;
 mod tally;
-mod time;
 mod work;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{AppTx, Context, Dialect, Ending, Handler, Scope, http};
-use crate::domain::{duration::Length, run::Failure};
-use fragment::{Clause, Parameter};
-use statement::Fragments;
-pub use time::Time;
+use super::{AppTx, Context, Dialect, Ending, Handler, QueueLook, Scope, http};
+use crate::domain::{duration::Length, health::QueueFigures, run::Failure};
+use table::{
+    fragment::{self, Clause, Parameter},
+    name,
+    statement::Fragments,
+};
+pub use table::time::Time;
 
 /// Rows that one claim takes, unless told otherwise.
 const BATCH: u32 = 10;
@@ -233,6 +231,10 @@ impl Handler for Settings {
         let mut settings = json!(self);
         settings["deliver"] = self.deliver.canonical();
         settings
+    }
+
+    async fn look(&self, look: QueueLook) -> Option<Result<QueueFigures, Failure>> {
+        Some(work::look(self, look).await)
     }
 
     fn looks_at_database(&self) -> bool {

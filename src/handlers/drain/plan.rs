@@ -4,14 +4,15 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Settings,
-    cell::{Taken, Values},
-    columns::{self, Column},
-    fragment::{Fragment, Parameter},
-    name::{self, Table, quoted},
-    statement::{Fragments, Shape, Statement},
+    table::cell::{Taken, Values},
+    table::columns::{self, Column},
+    table::fragment::{Fragment, Parameter},
+    table::name::{self, Table, quoted},
+    table::statement::{Fragments, Shape, Statement},
+    table::time::Time,
 };
 use crate::{
-    domain::run::Failure,
+    domain::{health::QueueFigures, run::Failure},
     handlers::{AppTx, Dialect, transaction::failure},
 };
 
@@ -30,6 +31,7 @@ pub(super) struct Plan {
     pub dead: Statement,
     pub release: Statement,
     left: Statement,
+    oldest: Option<Statement>,
 }
 
 /// PostgreSQL tells what stood in a row before, in the statement that claims it. SQLite cannot, but lets nobody else
@@ -44,6 +46,7 @@ enum Claim {
 #[derive(Debug, Clone)]
 pub(super) struct Stuck {
     find: Statement,
+    count: Statement,
     pub retry: Statement,
     pub dead: Statement,
 }
@@ -62,6 +65,7 @@ impl Plan {
         };
         let stuck = fragments.stuck.as_ref().map(|stuck| Stuck {
             find: shape.stuck(stuck, MOST_STUCK_ROWS),
+            count: shape.count(stuck),
             retry: shape.change(&fragments.retry, Some(stuck)),
             dead: shape.change(&fragments.dead, Some(stuck)),
         });
@@ -73,7 +77,8 @@ impl Plan {
             retry: shape.change(&fragments.retry, None),
             dead: shape.change(&fragments.dead, None),
             release,
-            left: shape.left(&fragments.condition),
+            left: shape.count(&fragments.condition),
+            oldest: shape.oldest(&fragments.condition),
             shape,
             fragments,
         })
@@ -107,9 +112,25 @@ impl Plan {
 
     /// How many rows wait, as far as they are counted.
     pub async fn left(&self, tx: &mut AppTx, values: Values) -> Result<u64, Failure> {
-        let counted = values.column(tx, &self.left).await.map_err(|error| failure(&error))?;
-        let count = counted.first().and_then(|cell| u64::try_from(cell.whole()?).ok());
-        count.ok_or_else(|| Failure::permanent("the count of waiting rows is no number"))
+        count(tx, &values, &self.left).await
+    }
+
+    /// What can be known of the table without knowing its words.
+    pub async fn figures(&self, tx: &mut AppTx, values: Values) -> Result<QueueFigures, Failure> {
+        let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let left = whole(count(tx, &values, &self.left).await?);
+        let stuck = match &self.stuck {
+            Some(stuck) => whole(count(tx, &values, &stuck.count).await?),
+            None => 0,
+        };
+        let oldest_due = match &self.oldest {
+            Some(oldest) => {
+                let oldest = values.column(tx, oldest).await.map_err(|error| failure(&error))?;
+                oldest.first().and_then(Time::instant)
+            }
+            None => None,
+        };
+        Ok(QueueFigures { left, stuck, oldest_due, ..QueueFigures::empty(values.now) })
     }
 
     /// All statements of a run.
@@ -119,7 +140,8 @@ impl Plan {
             Claim::Picked { pick, take } => vec![pick, take],
         };
         all.extend([&self.done, &self.retry, &self.dead, &self.release, &self.left]);
-        all.extend(self.stuck.iter().flat_map(|stuck| [&stuck.find, &stuck.retry, &stuck.dead]));
+        all.extend(&self.oldest);
+        all.extend(self.stuck.iter().flat_map(|stuck| [&stuck.find, &stuck.count, &stuck.retry, &stuck.dead]));
         all
     }
 
@@ -130,6 +152,12 @@ impl Plan {
         let given = [order, release, stuck].into_iter().flatten();
         always.into_iter().chain(given).flat_map(|fragment| &fragment.timed).collect()
     }
+}
+
+async fn count(tx: &mut AppTx, values: &Values, statement: &Statement) -> Result<u64, Failure> {
+    let counted = values.column(tx, statement).await.map_err(|error| failure(&error))?;
+    let count = counted.first().and_then(|cell| u64::try_from(cell.whole()?).ok());
+    count.ok_or_else(|| Failure::permanent("a count of rows is no number"))
 }
 
 async fn one_by_one(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::cell::Taken;
+use super::table::cell::Taken;
 use crate::{
     domain::{
         clean,

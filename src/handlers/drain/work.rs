@@ -10,18 +10,19 @@ use futures_util::{StreamExt, stream};
 
 use super::{
     MaxAttempts, Settings,
-    cell::{Taken, Values},
+    table::cell::{Taken, Values},
     deliver::{self, Delivered},
     plan::Plan,
-    statement::Statement,
+    table::statement::Statement,
     tally::{Fate, Stop, Tally},
 };
 use crate::{
     domain::{
         clean,
-        run::{Failure, MAX_ERROR_CHARS},
+        health::QueueFigures,
+        run::{Failure, FailureKind, MAX_ERROR_CHARS},
     },
-    handlers::{AppTx, Context, Ending, transaction},
+    handlers::{Context, Ending, QueueLook, transaction},
 };
 
 /// Calls that are under way when a run is stopped by force may end within this time, and their rows are written down.
@@ -74,10 +75,21 @@ pub(super) async fn run(settings: &Settings, ctx: &Context) -> Ending {
     tally.ending(left, stop, ctx.cancelled.is_cancelled())
 }
 
-/// How many rows wait now, for health and metrics.
-pub(super) async fn waiting(settings: &Settings, tx: &mut AppTx, now: DateTime<Utc>) -> Result<u64, Failure> {
-    let plan = Plan::of(settings, tx).await?;
-    plan.left(tx, Values { now, ..Values::of_nothing(settings.time) }).await
+/// What stands in the table now, for health and metrics.
+pub(super) async fn look(settings: &Settings, look: QueueLook) -> Result<QueueFigures, Failure> {
+    let (settings, now) = (settings.clone(), look.now);
+    let stuck_before = now - stuck_after(&settings);
+    transaction::only_reading(&look, move |tx| {
+        Box::pin(async move {
+            let plan = Plan::of(&settings, tx).await?;
+            plan.figures(tx, Values { now, stuck_before, ..Values::of_nothing(settings.time) }).await
+        })
+    })
+    .await
+}
+
+fn stuck_after(settings: &Settings) -> TimeDelta {
+    settings.stuck.as_ref().map_or(TimeDelta::zero(), |stuck| delta(stuck.after.0))
 }
 
 impl Work<'_> {
@@ -108,9 +120,8 @@ impl Work<'_> {
 
     fn values(&self) -> Values {
         let now = self.now();
-        let after = self.settings.stuck.as_ref().map_or(Duration::ZERO, |stuck| stuck.after.0);
         let replica = self.ctx.run.replica.map_or_else(|| self.ctx.run.id.to_string(), |replica| replica.to_string());
-        Values { now, replica, stuck_before: now - delta(after), ..Values::of_nothing(self.settings.time) }
+        Values { now, replica, stuck_before: now - stuck_after(self.settings), ..Values::of_nothing(self.settings.time) }
     }
 
     /// Rows whose process died: an attempt is spent, and they wait again, or are given up.
@@ -263,7 +274,7 @@ impl Work<'_> {
         let mut wait = BETWEEN_WRITES;
         for _ in 1..WRITES {
             match self.write(statement.clone(), values.clone()).await {
-                Err(failure) if failure.kind == crate::domain::run::FailureKind::Retry => {}
+                Err(failure) if failure.kind == FailureKind::Retry => {}
                 written => return written,
             }
             tokio::time::sleep(wait).await;

@@ -89,6 +89,15 @@ pub async fn look_at(tx: &mut AppTx, table: &'static TeamTable) -> Result<Option
     Ok(Some(Adopted { dialect: tx.dialect(), tables: BTreeMap::from([(table.name, columns)]) }))
 }
 
+/// Whether a table is there and has a row, whatever its columns are.
+pub async fn has_rows(tx: &mut AppTx, table: &'static TeamTable) -> Result<bool, Failure> {
+    if catalog::columns(tx, table.name).await.map_err(|error| failure(&error))?.is_empty() {
+        return Ok(false);
+    }
+    let first = row::rows(tx, format!("select 1 as one from {} limit 1", table.name), &[]).await?;
+    Ok(!first.is_empty())
+}
+
 async fn found(
     tx: &mut AppTx,
     table: &'static TeamTable,

@@ -11,6 +11,9 @@ macro_rules! team_tables {
             sqlite: include_str!(concat!("../../../migrations/sqlite/team/", $word, ".sql")),
             columns: &[$(TeamColumn::$kind(stringify!($column), $postgres, $sqlite)),+],
         };)+
+
+        /// All of them.
+        pub static ALL: &[&TeamTable] = &[$(&$name),+];
     };
 }
 

@@ -14,6 +14,15 @@ pub enum AppConnection {
 }
 
 impl Store {
+    /// Begins a transaction that only reads, on a connection that neither the engine nor a handler waits for. At most one at a
+    /// time on PostgreSQL; on SQLite a reader of its own, which no writer waits for either.
+    pub async fn begin_look(&self) -> Result<AppConnection> {
+        match &self.inner.database {
+            Database::Postgres(database) => Ok(AppConnection::Postgres(database.begin_look().await?)),
+            Database::Sqlite(database) => Ok(AppConnection::Sqlite(database.begin_look().await?)),
+        }
+    }
+
     /// Begins a transaction for a handler, from a pool of its own on PostgreSQL.
     pub async fn begin_app(&self) -> Result<AppConnection> {
         match &self.inner.database {

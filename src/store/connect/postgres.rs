@@ -33,6 +33,8 @@ pub(in crate::store) struct Postgres {
     pub pool: PgPool,
     /// Handlers' transactions: plan, renew and settle never wait for a connection that handlers hold.
     app_pool: PgPool,
+    /// One connection for those who only look, made when the first of them comes.
+    look_pool: PgPool,
     renewal: Mutex<Option<PgConnection>>,
     options: PgConnectOptions,
     pub direct: PgConnectOptions,
@@ -56,9 +58,10 @@ impl Postgres {
             // Beginning a transaction tells as much, and `transact` tries the next connection then.
             .test_before_acquire(false);
         let app_pool = pool.clone().min_connections(0).connect_lazy_with(options.clone());
+        let look_pool = pool.clone().min_connections(0).max_connections(1).connect_lazy_with(options.clone());
         let pool = pool.connect_lazy_with(options.clone());
         let masked_url = masked(&config.url)?;
-        let database = Self { pool, app_pool, renewal: Mutex::new(None), options, direct, masked_url, pooled };
+        let database = Self { pool, app_pool, look_pool, renewal: Mutex::new(None), options, direct, masked_url, pooled };
         database.refuse_standby().await?;
         Ok(database)
     }
@@ -151,6 +154,16 @@ impl Postgres {
         let (answer, connection) = renewed.await.unwrap_or_else(|_| Err(no_answer(RENEW_LIMIT)))?;
         *slot = Some(connection);
         answer
+    }
+
+    /// A transaction that changes nothing.
+    pub async fn begin_look(&self) -> Result<Transaction<'static, sqlx::Postgres>> {
+        const BEGIN: &str = "begin isolation level repeatable read read only";
+        match self.look_pool.begin_with(BEGIN).await.map_err(StoreError::from) {
+            // The connection died while it was idle; the next one is new.
+            Err(StoreError::Unreachable(_)) if !self.look_pool.is_closed() => Ok(self.look_pool.begin_with(BEGIN).await?),
+            answer => answer,
+        }
     }
 
     /// A transaction for a handler; its statements are bound by the attempt's own time-out.

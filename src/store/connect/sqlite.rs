@@ -36,6 +36,7 @@ pub(in crate::store) struct Sqlite {
     /// Handlers that wait for the connection take turns here.
     turn: Mutex<()>,
     readers: SqlitePool,
+    reading: SqliteConnectOptions,
 }
 
 impl Sqlite {
@@ -56,10 +57,10 @@ impl Sqlite {
         refuse_old_version(&mut connection).await?;
         let reading = options.read_only(true).disable_statement_logging();
         let readers = SqlitePoolOptions::new().max_connections(READERS).test_before_acquire(false);
-        let readers = readers.acquire_timeout(BUSY_LIMIT).connect_lazy_with(reading);
+        let readers = readers.acquire_timeout(BUSY_LIMIT).connect_lazy_with(reading.clone());
         let connection = Arc::new(Mutex::new(connection));
         let writer = Writer::start(Arc::clone(&connection), book);
-        Ok(Self { path, writer, connection, turn: Mutex::new(()), readers })
+        Ok(Self { path, writer, connection, turn: Mutex::new(()), readers, reading })
     }
 
     pub fn describe(&self) -> Described {
@@ -108,6 +109,13 @@ impl Sqlite {
         let _turn = self.turn.lock().await;
         self.write(LONG, |_| Box::pin(async { Ok(()) })).await?;
         self.lock_writer().await
+    }
+
+    /// A connection of its own that only reads, inside a transaction; it goes with its guard.
+    pub async fn begin_look(&self) -> Result<OwnedMutexGuard<SqliteConnection>> {
+        let mut connection = self.reading.connect().await?;
+        sqlx::raw_sql("begin").execute(&mut connection).await?;
+        Ok(Arc::new(Mutex::new(connection)).lock_owned().await)
     }
 
     /// Moves the journal into the file and refreshes what the query planner knows.

@@ -11,6 +11,7 @@ mod rewind;
 mod standing;
 
 pub use activate::{ActivateRequest, Activation};
+pub(super) use audit::account;
 pub use audit::{Audit, AuditWindow};
 pub use plan::PlanRequest;
 pub use rewind::Rewound;

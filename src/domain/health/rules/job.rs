@@ -1,4 +1,4 @@
-//! How the rules of a job, and of what waits for it, are decided.
+//! How the rules of a job are decided.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -6,8 +6,7 @@ use super::{
     Finding, JobLook,
     daemon::is_ahead,
     table::{
-        CRITICAL_FAILURES, EMPTY_SUCCESSES, ERROR_RATE, FEWEST_JUDGED, FIRST_FAILURE, QUEUE_LIMIT, RECENT_FAILURES,
-        STUCK_SLACK,
+        CRITICAL_FAILURES, EMPTY_SUCCESSES, ERROR_RATE, FEWEST_JUDGED, FIRST_FAILURE, RECENT_FAILURES, STUCK_SLACK,
     },
 };
 use crate::domain::{
@@ -29,7 +28,7 @@ impl JobLook<'_> {
         (until < self.now).then_some(until)
     }
 
-    fn found(&self, since: Option<DateTime<Utc>>, what: impl std::fmt::Display) -> Finding {
+    pub(super) fn found(&self, since: Option<DateTime<Utc>>, what: impl std::fmt::Display) -> Finding {
         Finding::new(since, format!("job {} {what}", self.job.name))
     }
 
@@ -103,10 +102,4 @@ pub fn suspicious(look: &JobLook<'_>) -> Option<Finding> {
         let message = format!("succeeded {empty} times in a row without an item, and is expected to have some");
         look.found(look.stats.last_success, message)
     })
-}
-
-pub fn backlog(look: &JobLook<'_>) -> Option<Finding> {
-    let size = look.stats.queue_size();
-    let message = || format!("has {size} waiting, more than {QUEUE_LIMIT}");
-    (QUEUE_LIMIT < size).then(|| look.found(look.stats.oldest_due, message()))
 }

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod job;
+mod queue;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -19,9 +20,10 @@ use crate::domain::job::Job;
 
 pub use daemon::{alive, figures_seen, is_ahead, last_tick, scheduler_lag};
 pub use job::attempts_stuck;
+pub use queue::is_fila;
 pub use table::{
     AHEAD_LIMIT, CRITICAL_FAILURES, DATABASE_PATIENCE, EMPTY_SUCCESSES, ERROR_RATE, FEWEST_JUDGED, FIGURES_PATIENCE,
-    LAG_LIMIT, PLANNER_PATIENCE, QUEUE_LIMIT, RECENT_FAILURES, RULES,
+    FILA_BACKLOG_LIMIT, FILA_ERRORS_LIMIT, FILA_OLDEST_LIMIT, FILA_STUCK_MANY, FIRST_STUCK, LAG_LIMIT, PLANNER_PATIENCE, QUEUE_LIMIT, RECENT_FAILURES, RULES,
 };
 
 /// A rule: what it watches, from where on it holds, and what it means.
@@ -76,6 +78,7 @@ pub struct Look<'a> {
 pub struct JobLook<'a> {
     pub job: &'a Job,
     pub stats: &'a JobStats,
+    pub snapshot: &'a Snapshot,
     pub patience: Option<Patience>,
     pub now: DateTime<Utc>,
 }
@@ -93,6 +96,13 @@ pub struct Finding {
 impl Finding {
     fn new(since: Option<DateTime<Utc>>, message: impl Into<String>) -> Self {
         Self { since, message: message.into(), detail: None }
+    }
+}
+
+impl AlertName {
+    /// Its rule watches what waits, not how jobs run.
+    pub fn is_of_queue(self) -> bool {
+        RULES.iter().any(|rule| rule.name == self && matches!(rule.decide, Decide::Queue(_)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use super::{Decide, Limit, Rule, Weight, daemon, job};
+use super::{Decide, Limit, Rule, Weight, daemon, job, queue};
 use crate::domain::health::verdict::{AlertName, JobStatus, Why};
 
 /// A planner that has not turned for this long is stalled: critical, and `/livez` says so (spec 7, Health).
@@ -17,6 +17,16 @@ pub const FIGURES_PATIENCE: TimeDelta = TimeDelta::seconds(120);
 pub const LAG_LIMIT: TimeDelta = TimeDelta::seconds(30);
 /// The documented threshold of `queue_size`.
 pub const QUEUE_LIMIT: i64 = 100;
+/// Messages that wait and are due, beyond which it is critical (spec 7, Health).
+pub const FILA_BACKLOG_LIMIT: i64 = 500;
+/// One message that is stuck is worth a look (spec 7, Health).
+pub const FIRST_STUCK: i64 = 1;
+/// So many stuck messages are no accident (spec 7, Health).
+pub const FILA_STUCK_MANY: i64 = 10;
+/// Messages given up within an hour (spec 7, Health).
+pub const FILA_ERRORS_LIMIT: i64 = 10;
+/// The oldest due message may wait so long (spec 7, Health).
+pub const FILA_OLDEST_LIMIT: TimeDelta = TimeDelta::minutes(60);
 /// A cursor may be this far ahead of the clock before its job is `ahead` (spec 4, Plan).
 pub const AHEAD_LIMIT: TimeDelta = TimeDelta::seconds(60);
 /// Failures in a row that make a critical job critical (spec 7, Health).
@@ -55,6 +65,13 @@ macro_rules! failed {
 macro_rules! judged {
     () => {
         r#"{outcome=~"success|partial|error|timeout|panic|lost|unknown"}"#
+    };
+}
+
+/// The queue of a job that drains the message queue, as a vector with the label `queue`.
+macro_rules! fila {
+    () => {
+        r#"label_replace(workers_job_info{handler="fila"}, "queue", "$1", "job_name", "(.*)")"#
     };
 }
 
@@ -252,8 +269,62 @@ pub const RULES: &[Rule] = &[
         weight: Weight::Warning,
         limit: number("QUEUE_LIMIT", QUEUE_LIMIT),
         held_for: AT_ONCE,
-        decide: Decide::Queue(job::backlog),
+        decide: Decide::Queue(queue::backlog),
         meaning: "more waits than is worked off",
         expression: "queue_size > {limit}",
+    },
+    Rule {
+        name: AlertName::QueueUnseen,
+        weight: Weight::Warning,
+        limit: seconds("FIGURES_PATIENCE", FIGURES_PATIENCE),
+        held_for: AT_ONCE,
+        decide: Decide::Queue(queue::unseen),
+        meaning: "nobody could look at the queue, and its numbers are old",
+        expression: "time() - workers_queue_figures_timestamp_seconds > {limit} and on (instance) workers_db_up == 1",
+    },
+    Rule {
+        name: AlertName::FilaBacklog,
+        weight: Weight::Critical,
+        limit: number("FILA_BACKLOG_LIMIT", FILA_BACKLOG_LIMIT),
+        held_for: AT_ONCE,
+        decide: Decide::Queue(queue::large_backlog),
+        meaning: "far more messages wait than are sent",
+        expression: concat!("queue_size > {limit} and on (instance, queue) ", fila!()),
+    },
+    Rule {
+        name: AlertName::FilaStuck,
+        weight: Weight::Warning,
+        limit: number("FIRST_STUCK", FIRST_STUCK),
+        held_for: AT_ONCE,
+        decide: Decide::Queue(queue::some_stuck),
+        meaning: "a message has been in sending for more than an hour",
+        expression: concat!("workers_queue_size{state=\"stuck\"} >= {limit} and on (instance, queue) ", fila!()),
+    },
+    Rule {
+        name: AlertName::FilaStuckMany,
+        weight: Weight::Critical,
+        limit: number("FILA_STUCK_MANY", FILA_STUCK_MANY),
+        held_for: AT_ONCE,
+        decide: Decide::Queue(queue::many_stuck),
+        meaning: "many messages have been in sending for more than an hour",
+        expression: concat!("workers_queue_size{state=\"stuck\"} >= {limit} and on (instance, queue) ", fila!()),
+    },
+    Rule {
+        name: AlertName::FilaErrors,
+        weight: Weight::Warning,
+        limit: number("FILA_ERRORS_LIMIT", FILA_ERRORS_LIMIT),
+        held_for: AT_ONCE,
+        decide: Decide::Queue(queue::errors),
+        meaning: "many messages were given up within an hour",
+        expression: concat!("workers_queue_errors_last_hour > {limit} and on (instance, queue) ", fila!()),
+    },
+    Rule {
+        name: AlertName::FilaLate,
+        weight: Weight::Warning,
+        limit: seconds("FILA_OLDEST_LIMIT", FILA_OLDEST_LIMIT),
+        held_for: AT_ONCE,
+        decide: Decide::Queue(queue::late),
+        meaning: "a message has been due for more than an hour and is not sent",
+        expression: concat!("workers_queue_oldest_age_seconds > {limit} and on (instance, queue) ", fila!()),
     },
 ];

@@ -9,7 +9,7 @@ const MAX_NAME_BYTES: usize = 63;
 
 /// A table, perhaps with its schema.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Table {
+pub(in crate::handlers::drain) struct Table {
     pub schema: Option<String>,
     pub name: String,
 }
@@ -32,7 +32,7 @@ impl Table {
 }
 
 /// Reads the name of one column.
-pub(super) fn column(text: &str) -> Result<String, String> {
+pub(in crate::handlers::drain) fn column(text: &str) -> Result<String, String> {
     match parts(text)?.as_slice() {
         [name] => Ok(name.clone()),
         _ => Err(format!("{text:?} is not the name of a column")),
@@ -40,12 +40,12 @@ pub(super) fn column(text: &str) -> Result<String, String> {
 }
 
 /// A name in double quotes, which both databases take for a name and nothing else.
-pub(super) fn quoted(name: &str) -> String {
+pub(in crate::handlers::drain) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// The name that a word in SQL stands for: PostgreSQL folds what is not quoted.
-pub(super) fn as_known(word: &Word, dialect: Dialect) -> String {
+pub(in crate::handlers::drain) fn as_known(word: &Word, dialect: Dialect) -> String {
     match (dialect, word.quote_style) {
         (Dialect::Postgres, None) => word.value.to_lowercase(),
         _ => word.value.clone(),

@@ -10,7 +10,7 @@ use crate::handlers::{
 
 /// What a fragment may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Parameter {
+pub(in crate::handlers::drain) enum Parameter {
     /// The instant of the statement.
     Now,
     /// Who has claimed: one per process.
@@ -48,7 +48,7 @@ impl Parameter {
 
 /// Which clause a fragment fills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Clause {
+pub(in crate::handlers::drain) enum Clause {
     /// A condition; it is put between parentheses.
     Where,
     /// `column = value, ...`
@@ -70,7 +70,7 @@ impl Clause {
 
 /// A fragment that was read.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Fragment {
+pub(in crate::handlers::drain) struct Fragment {
     pub pieces: Vec<Piece>,
     /// The columns that a `Set` assigns, each once, as the database knows them.
     pub assigned: Vec<String>,
@@ -79,7 +79,7 @@ pub(super) struct Fragment {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Piece {
+pub(in crate::handlers::drain) enum Piece {
     Text(String),
     Parameter(Parameter),
 }
@@ -95,7 +95,7 @@ impl Fragment {
 }
 
 /// Reads a fragment that may ask for `allowed`. The error says what is wrong with it, and not where it stands.
-pub(super) fn read(
+pub(in crate::handlers::drain) fn read(
     source: &str,
     dialect: Dialect,
     clause: Clause,

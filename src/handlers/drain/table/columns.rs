@@ -44,7 +44,7 @@ const SQLITE: &str = "\
 
 /// A column as it was found.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Column {
+pub(in crate::handlers::drain) struct Column {
     pub name: String,
     /// As a cast writes it on PostgreSQL; on SQLite as it was declared.
     pub kind: String,
@@ -52,7 +52,7 @@ pub(super) struct Column {
 }
 
 /// The columns of a table, in order. A table that is not there is a permanent failure.
-pub(super) async fn look(tx: &mut AppTx, table: &Table) -> Result<Vec<Column>, Failure> {
+pub(in crate::handlers::drain) async fn look(tx: &mut AppTx, table: &Table) -> Result<Vec<Column>, Failure> {
     let columns: Result<Vec<Column>, sqlx::Error> = match tx {
         AppTx::Postgres(tx) => {
             let query = sqlx::query(POSTGRES).persistent(false).bind(table.quoted());

@@ -31,7 +31,7 @@ impl Time {
     pub const ALL: [Self; 4] = [Self::Text, Self::Rfc3339, Self::Unix, Self::UnixMs];
 
     /// As the setting says it.
-    pub fn word(self) -> &'static str {
+    pub(in crate::handlers::drain) fn word(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Rfc3339 => "rfc3339",
@@ -41,7 +41,7 @@ impl Time {
     }
 
     /// The number that stands for an instant; `None` = it is text.
-    pub fn number(self, instant: DateTime<Utc>) -> Option<i64> {
+    pub(in crate::handlers::drain) fn number(self, instant: DateTime<Utc>) -> Option<i64> {
         match self {
             Self::Text | Self::Rfc3339 => None,
             Self::Unix => Some(instant.timestamp()),
@@ -50,7 +50,7 @@ impl Time {
     }
 
     /// An instant as SQLite keeps it.
-    pub fn cell(self, instant: DateTime<Utc>) -> Cell {
+    pub(in crate::handlers::drain) fn cell(self, instant: DateTime<Utc>) -> Cell {
         match self {
             Self::Text => Cell::Text(instant.format("%Y-%m-%d %H:%M:%S").to_string()),
             Self::Rfc3339 => Cell::Text(instant.to_rfc3339_opts(SecondsFormat::Millis, true)),
@@ -59,13 +59,31 @@ impl Time {
     }
 
     /// The form of a value; `None` = none that is known.
-    pub fn of(cell: &Cell) -> Option<Self> {
+    pub(in crate::handlers::drain) fn of(cell: &Cell) -> Option<Self> {
         match cell {
             Cell::Text(text) => Self::of_text(text),
             Cell::Whole(number) => Self::of_number(*number),
             // A cast cuts the fraction, and stops at the bounds.
             Cell::Real(number) => Self::of_number(*number as i64),
             Cell::Null | Cell::Bytes(_) => None,
+        }
+    }
+
+    /// The instant that a value stands for, whatever its form.
+    pub(in crate::handlers::drain) fn instant(cell: &Cell) -> Option<DateTime<Utc>> {
+        let form = match cell {
+            // PostgreSQL gives numbers as text.
+            Cell::Text(_) => cell.whole().map_or_else(|| Self::of(cell), Self::of_number),
+            other => Self::of(other),
+        };
+        match (form?, cell) {
+            (Self::Unix, cell) => DateTime::from_timestamp(cell.whole()?, 0),
+            (Self::UnixMs, cell) => DateTime::from_timestamp_millis(cell.whole()?),
+            (Self::Text, Cell::Text(text)) => {
+                NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok().map(|at| at.and_utc())
+            }
+            (_, Cell::Text(text)) => text.parse().ok(),
+            _ => None,
         }
     }
 
@@ -101,6 +119,7 @@ mod tests {
         ] {
             assert_eq!(time.cell(instant), cell);
             assert_eq!(Time::of(&cell), Some(time));
+            assert_eq!(Time::instant(&cell).map(|at| at.timestamp()), Some(instant.timestamp()));
         }
         for other in ["2025-01-08T12:00:00+00:00", "2025-01-08", "08/01/2025 12:00", "", "1736337600"] {
             assert_eq!(Time::of(&Cell::Text(other.into())), None, "{other}");

@@ -19,11 +19,11 @@ use super::{
 use crate::handlers::AppTx;
 
 /// Most of a row that is delivered, in characters of its JSON.
-pub(super) const MAX_ROW_CHARS: usize = 1024 * 1024;
+pub(in crate::handlers::drain) const MAX_ROW_CHARS: usize = 1024 * 1024;
 
 /// A value. PostgreSQL writes and reads all of them as text, in its own words; SQLite knows five kinds.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Cell {
+pub(in crate::handlers::drain) enum Cell {
     Null,
     Whole(i64),
     Real(f64),
@@ -77,7 +77,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// A row that was claimed, or that is stuck.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Taken {
+pub(in crate::handlers::drain) struct Taken {
     pub id: Cell,
     /// What stands in the columns that `claim` sets, now that it is claimed.
     pub claimed: Vec<Cell>,
@@ -93,7 +93,7 @@ pub(super) struct Taken {
 
 /// What the parameters and the row of a statement stand for.
 #[derive(Debug, Clone)]
-pub(super) struct Values {
+pub(in crate::handlers::drain) struct Values {
     pub time: Time,
     pub now: DateTime<Utc>,
     pub replica: String,
@@ -243,7 +243,7 @@ fn of_sqlite(row: &SqliteRow, shape: &SqliteRowShape) -> Result<Taken, sqlx::Err
 
 /// How the columns of a row of SQLite are to be read.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct SqliteRowShape {
+pub(in crate::handlers::drain) struct SqliteRowShape {
     /// So many columns after the first three are those that `claim` sets.
     pub claimed: usize,
     /// Columns of the row that were declared as JSON.

@@ -14,13 +14,13 @@ use super::{
 use crate::handlers::Dialect;
 
 /// Waiting rows beyond these are not counted.
-pub(super) const MOST_COUNTED: u64 = 100_000;
+pub(in crate::handlers::drain) const MOST_COUNTED: u64 = 100_000;
 /// Values of a column that are looked at for their form.
 const SAMPLED: u32 = 20;
 
 /// What a parameter of a statement stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Slot {
+pub(in crate::handlers::drain) enum Slot {
     Parameter(Parameter),
     Id,
     /// What stood in this column that `claim` sets, when the row was read.
@@ -31,7 +31,7 @@ pub(super) enum Slot {
 
 /// A statement as the database takes it.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Statement {
+pub(in crate::handlers::drain) struct Statement {
     pub text: String,
     /// What `$1`, `$2`, ... stand for.
     pub slots: Vec<Slot>,
@@ -41,7 +41,7 @@ pub(super) struct Statement {
 
 /// The fragments of the settings.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Fragments {
+pub(in crate::handlers::drain) struct Fragments {
     pub condition: Fragment,
     pub order: Option<Fragment>,
     pub claim: Fragment,
@@ -54,7 +54,7 @@ pub(super) struct Fragments {
 
 /// A table with everything that decides how its statements look.
 #[derive(Debug, Clone)]
-pub(super) struct Shape {
+pub(in crate::handlers::drain) struct Shape {
     pub dialect: Dialect,
     pub time: Time,
     pub table: Table,
@@ -249,14 +249,31 @@ impl Shape {
         self.read_by_sqlite(draft.sql(&format!(")\nlimit {most_rows}")).statement)
     }
 
-    /// How many rows wait, up to `MOST_COUNTED`.
-    pub fn left(&self, condition: &Fragment) -> Statement {
+    /// How many rows are as the condition says, up to `MOST_COUNTED`.
+    pub fn count(&self, condition: &Fragment) -> Statement {
         let count = match self.dialect {
             Dialect::Postgres => "count(*)::text",
             Dialect::Sqlite => "count(*)",
         };
         let draft = self.draft(&format!("select {count}\nfrom (select 1 as one from {} where (", self.table()));
         draft.fragment(condition).sql(&format!(") limit {MOST_COUNTED}) as waiting")).statement
+    }
+
+    /// Since when the oldest of the rows that `count` counts has been due, in milliseconds or as the column holds it;
+    /// `None` = no column tells.
+    pub fn oldest(&self, condition: &Fragment) -> Option<Statement> {
+        let column = condition.timed.first()?;
+        let column = self.columns.iter().find(|known| known.name.eq_ignore_ascii_case(column))?;
+        let oldest = match self.dialect {
+            Dialect::Postgres if column.kind.starts_with("timestamp") => {
+                "(extract(epoch from min(one)) * 1000)::bigint::text"
+            }
+            Dialect::Postgres => "min(one)::text",
+            Dialect::Sqlite => "min(one)",
+        };
+        let (table, column) = (self.table(), quoted(&column.name));
+        let draft = self.draft(&format!("select {oldest}\nfrom (select {column} as one from {table} where ("));
+        Some(draft.fragment(condition).sql(&format!(") limit {MOST_COUNTED}) as waiting")).statement)
     }
 
     /// A few values of a column.
