@@ -8,6 +8,12 @@ mod attempt;
 mod command;
 #[path = "handlers/documents.rs"]
 mod documents;
+#[path = "handlers/drain.rs"]
+mod drain;
+#[path = "handlers/drain_schemas.rs"]
+mod drain_schemas;
+#[path = "handlers/drain_troubles.rs"]
+mod drain_troubles;
 #[path = "handlers/gate.rs"]
 mod gate;
 #[path = "handlers/http.rs"]

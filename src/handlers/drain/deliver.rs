@@ -44,8 +44,13 @@ pub(super) async fn deliver(
     if MAX_ROW_CHARS < row.json.chars().count() {
         return Delivered::GiveUp(format!("the row has more than {MAX_ROW_CHARS} characters as JSON"));
     }
-    let parcel =
-        Parcel { body: row.json.clone().into_bytes(), key: key(ctx.job.name.as_str(), &row.id.shown()), attempt, now, limit };
+    let parcel = Parcel {
+        body: row.json.clone().into_bytes(),
+        key: key(ctx.job.name.as_str(), &row.id.shown()),
+        attempt,
+        now,
+        limit,
+    };
     match http::deliver(&settings.deliver, ctx, parcel).await {
         Ok(_) => Delivered::Taken { skipped: false },
         Err(Undelivered::LeftAlone { after, message }) => Delivered::NotBegun(Some(Stop::LeftAlone { after, message })),

@@ -4,9 +4,9 @@ use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use super::{
     Settings,
+    plan::Plan,
     table::cell::{Cell, Values},
     table::fragment::Fragment,
-    plan::Plan,
     table::statement::Statement,
     table::time::Time,
 };
@@ -80,9 +80,11 @@ async fn other_times(settings: &Settings, plan: &Plan, tx: &mut AppTx) -> Result
         };
         let statement = plan.shape.sample(&column.name);
         let held = Values::of_nothing(settings.time).column(tx, &statement).await.map_err(|error| failure(&error))?;
-        wrong.extend(held.iter().find_map(|cell| other_form(settings.time, cell)).map(|form| {
-            format!("time is {:?}, and column {:?} holds {form}", settings.time.word(), column.name)
-        }));
+        wrong.extend(
+            held.iter()
+                .find_map(|cell| other_form(settings.time, cell))
+                .map(|form| format!("time is {:?}, and column {:?} holds {form}", settings.time.word(), column.name)),
+        );
     }
     Ok(wrong)
 }

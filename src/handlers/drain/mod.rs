@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 use super::{AppTx, Context, Dialect, Ending, Handler, QueueLook, Scope, http};
 use crate::domain::{duration::Length, health::QueueFigures, run::Failure};
+pub use table::time::Time;
 use table::{
     fragment::{self, Clause, Parameter},
     name,
     statement::Fragments,
 };
-pub use table::time::Time;
 
 /// Rows that one claim takes, unless told otherwise.
 const BATCH: u32 = 10;
@@ -133,9 +133,10 @@ impl Settings {
             dead: read("dead", &self.dead, Clause::Set, &[Now, Replica, Error]),
             order: self.order.as_deref().map(|order| read("order", order, Clause::Order, &[Now])),
             release: self.release.as_deref().map(|set| read("release", set, Clause::Set, &[Now, Replica])),
-            stuck: self.stuck.as_ref().map(|stuck| {
-                read("stuck.where", &stuck.r#where, Clause::Where, &[Now, Replica, StuckBefore])
-            }),
+            stuck: self
+                .stuck
+                .as_ref()
+                .map(|stuck| read("stuck.where", &stuck.r#where, Clause::Where, &[Now, Replica, StuckBefore])),
         };
         if errors.is_empty() { Ok(fragments) } else { Err(errors) }
     }

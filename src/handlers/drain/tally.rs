@@ -74,7 +74,11 @@ impl Tally {
                 self.elsewhere += u64::from(elsewhere);
             }
             Fate::Failed { error, dead } => {
-                if dead { self.dead += 1 } else { self.retried += 1 }
+                if dead {
+                    self.dead += 1
+                } else {
+                    self.retried += 1
+                }
                 self.tell(row, &error, dead);
             }
             Fate::Released => self.released += 1,
@@ -110,13 +114,7 @@ impl Tally {
             "done": self.done, "skipped": self.skipped, "retried": self.retried, "dead": self.dead,
             "released": self.released, "changed_elsewhere": self.elsewhere, "rescued": self.rescued, "errors": self.told,
         });
-        Report {
-            items: Some(self.done),
-            items_failed: self.failed(),
-            left,
-            result: Some(result),
-            ..Report::default()
-        }
+        Report { items: Some(self.done), items_failed: self.failed(), left, result: Some(result), ..Report::default() }
     }
 
     /// What the run comes to.
@@ -141,7 +139,8 @@ impl Tally {
         }
         if self.done == 0 && 0 < self.failed() {
             let first = self.first.unwrap_or_default();
-            return Err(Failure::retry(format!("all {} rows failed, the first: {first}", report.items_failed)).with_report(report));
+            return Err(Failure::retry(format!("all {} rows failed, the first: {first}", report.items_failed))
+                .with_report(report));
         }
         Ok(Done::Report(report))
     }

@@ -10,9 +10,9 @@ use futures_util::{StreamExt, stream};
 
 use super::{
     MaxAttempts, Settings,
-    table::cell::{Taken, Values},
     deliver::{self, Delivered},
     plan::Plan,
+    table::cell::{Taken, Values},
     table::statement::Statement,
     tally::{Fate, Stop, Tally},
 };
@@ -121,16 +121,19 @@ impl Work<'_> {
     fn values(&self) -> Values {
         let now = self.now();
         let replica = self.ctx.run.replica.map_or_else(|| self.ctx.run.id.to_string(), |replica| replica.to_string());
-        Values { now, replica, stuck_before: now - stuck_after(self.settings), ..Values::of_nothing(self.settings.time) }
+        Values {
+            now,
+            replica,
+            stuck_before: now - stuck_after(self.settings),
+            ..Values::of_nothing(self.settings.time)
+        }
     }
 
     /// Rows whose process died: an attempt is spent, and they wait again, or are given up.
     async fn rescue(&self, tally: &mut Tally) -> Result<(), Failure> {
         let Some(after) = self.settings.stuck.as_ref().map(|stuck| stuck.after) else { return Ok(()) };
         let (plan, values) = (Arc::clone(&self.plan), self.values());
-        let found = transaction::apart(self.ctx, move |tx| {
-            Box::pin(async move { plan.find_stuck(tx, values).await })
-        });
+        let found = transaction::apart(self.ctx, move |tx| Box::pin(async move { plan.find_stuck(tx, values).await }));
         let error = format!("no end was written down within {after} of its claim");
         for row in found.await? {
             if !self.may_begin() {
@@ -149,7 +152,8 @@ impl Work<'_> {
             let batch = batch.await?;
             let is_full = batch.len() == self.settings.batch as usize;
             let (done, failed) = (tally.done(), tally.failed());
-            let fates = stream::iter(batch).map(|row| self.carry(row)).buffer_unordered(self.settings.concurrency as usize);
+            let fates =
+                stream::iter(batch).map(|row| self.carry(row)).buffer_unordered(self.settings.concurrency as usize);
             fates.for_each(|(row, fate)| std::future::ready(tally.count(&row, fate))).await;
             // When nothing gets through, or a failed row would come back at once, the next run is soon enough.
             let goes_well = done < tally.done() && (self.plan.waits_between_tries() || failed == tally.failed());
@@ -204,9 +208,10 @@ impl Work<'_> {
         match self.change(row, |plan| Some(&plan.release), self.values()).await {
             Ok(Changed::Yes) => Fate::Released,
             Ok(Changed::Elsewhere) => Fate::Elsewhere,
-            Ok(Changed::Refused(reason)) => {
-                Fate::Failed { error: format!("not begun, and the table refuses to take it back: {reason}"), dead: false }
-            }
+            Ok(Changed::Refused(reason)) => Fate::Failed {
+                error: format!("not begun, and the table refuses to take it back: {reason}"),
+                dead: false,
+            },
             Err(failure) => {
                 Fate::Failed { error: format!("not begun, and not put back: {}", failure.message), dead: false }
             }
@@ -223,7 +228,8 @@ impl Work<'_> {
         let wait = policy.backoff.after(ended.unwrap_or(1));
         let wait = if policy.jitter { wait.mul_f64(1.0 + JITTER_SHARE * (2.0 * fastrand::f64() - 1.0)) } else { wait };
         let values = self.values();
-        let values = Values { retry_at: values.now + delta(wait), error: clean::text(error, MAX_ERROR_CHARS), ..values };
+        let values =
+            Values { retry_at: values.now + delta(wait), error: clean::text(error, MAX_ERROR_CHARS), ..values };
         match self.change(row, move |plan| which.retry(plan), values).await? {
             Changed::Yes => Ok(Fate::Failed { error: error.into(), dead: false }),
             Changed::Elsewhere => Ok(Fate::Elsewhere),

@@ -35,7 +35,10 @@ pub(in crate::handlers) struct Parcel {
 /// Why a parcel was not taken.
 pub(in crate::handlers) enum Undelivered {
     /// Nothing was sent: the target is left alone for so long.
-    LeftAlone { after: Duration, message: String },
+    LeftAlone {
+        after: Duration,
+        message: String,
+    },
     Failed(Failure),
 }
 

@@ -195,7 +195,9 @@ fn assigned(meant: &[&TokenWithSpan], dialect: Dialect) -> Result<Vec<String>, S
                     columns.push(column);
                 }
             }
-            other if is_first => return Err(format!("has {other} where a column should be: write column = value, ...")),
+            other if is_first => {
+                return Err(format!("has {other} where a column should be: write column = value, ..."));
+            }
             _ => {}
         }
         is_first = false;
@@ -212,7 +214,8 @@ fn timed(meant: &[&TokenWithSpan], dialect: Dialect) -> Vec<String> {
     let is_comparison =
         |token: &Token| matches!(token, Token::Eq | Token::Lt | Token::LtEq | Token::Gt | Token::GtEq | Token::Neq);
     let is_time = |colon: &Token, name: &Token| {
-        *colon == Token::Colon && bare_word(name).and_then(|name| Parameter::named(&name)).is_some_and(Parameter::is_time)
+        *colon == Token::Colon
+            && bare_word(name).and_then(|name| Parameter::named(&name)).is_some_and(Parameter::is_time)
     };
     let column = |token: &Token| match token {
         Token::Word(word) => Some(name::as_known(word, dialect)),

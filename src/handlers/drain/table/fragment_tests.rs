@@ -48,9 +48,17 @@ fn what_leaves_its_clause_is_refused() {
         ("  -- nothing\n", Clause::Where, "is empty"),
         ("a = :nwo", Clause::Where, "the parameter :nwo is unknown; did you mean :now?"),
         ("a = :id", Clause::Where, "the parameter :id is unknown; there are :now"),
-        ("a = 1 where b = 2", Clause::Set, "has the word \"where\", which begins another clause; put it in parentheses"),
+        (
+            "a = 1 where b = 2",
+            Clause::Set,
+            "has the word \"where\", which begins another clause; put it in parentheses",
+        ),
         ("a = 1 from b", Clause::Set, "has the word \"from\", which begins another clause; put it in parentheses"),
-        ("a = 1 RETURNING *", Clause::Set, "has the word \"returning\", which begins another clause; put it in parentheses"),
+        (
+            "a = 1 RETURNING *",
+            Clause::Set,
+            "has the word \"returning\", which begins another clause; put it in parentheses",
+        ),
         ("(a, b) = (1, 2)", Clause::Set, "has ( where a column should be: write column = value, ..."),
         ("a = 1,", Clause::Set, "is no list of column = value, ..."),
         ("a", Clause::Set, "is no list of column = value, ..."),
@@ -69,12 +77,15 @@ fn what_leaves_its_clause_is_refused() {
 
 #[test]
 fn the_columns_that_are_set_are_known() {
-    let source = "Status = 'x, y', \"order\" = coalesce(n, 1), at = :now, n = case when a is distinct from b then 1 end";
+    let source =
+        "Status = 'x, y', \"order\" = coalesce(n, 1), at = :now, n = case when a is distinct from b then 1 end";
     for (dialect, first) in [(Dialect::Postgres, "status"), (Dialect::Sqlite, "Status")] {
         let fragment = read(source, dialect, Clause::Set, &ALL).expect("assignments");
 
         assert_eq!(fragment.assigned, [first, "order", "at", "n"]);
-        assert!(fragment.assigns("AT") && !fragment.assigns("a") && fragment.asks_for(Now) && !fragment.asks_for(Error));
+        assert!(
+            fragment.assigns("AT") && !fragment.assigns("a") && fragment.asks_for(Now) && !fragment.asks_for(Error)
+        );
     }
 }
 

@@ -151,7 +151,8 @@ impl Shape {
 
     /// `array[a::text, ...]` of the columns that `claim` sets.
     fn claimed_as_array(&self) -> String {
-        let texts: Vec<_> = self.claimed.iter().map(|column| format!("{}::text", self.of_table(&column.name))).collect();
+        let texts: Vec<_> =
+            self.claimed.iter().map(|column| format!("{}::text", self.of_table(&column.name))).collect();
         format!("array[{}]", texts.join(", "))
     }
 
