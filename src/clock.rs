@@ -115,6 +115,25 @@ impl Clock {
         self.now() - self.host()
     }
 
+    /// Waits. A manual clock is moved by as much instead: who waits in a test lives through the time and loses none.
+    pub async fn pause(&self, length: Duration) {
+        match self {
+            Self::System(_) => tokio::time::sleep(length).await,
+            Self::Manual(_) => {
+                self.advance(length);
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Moves a manual clock forward; a system clock is moved by nobody.
+    pub fn advance(&self, by: Duration) {
+        if let Self::Manual(now) = self {
+            let mut now = lock(now);
+            *now = TimeDelta::from_std(by).ok().and_then(|by| now.checked_add_signed(by)).unwrap_or(*now);
+        }
+    }
+
     /// Moves a manual clock; a system clock is moved by nobody.
     pub fn set(&self, to: DateTime<Utc>) {
         if let Self::Manual(now) = self {

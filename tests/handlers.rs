@@ -4,6 +4,8 @@ mod support;
 
 #[path = "handlers/attempt.rs"]
 mod attempt;
+#[path = "handlers/briefing.rs"]
+mod briefing;
 #[path = "handlers/command.rs"]
 mod command;
 #[path = "handlers/documents.rs"]
@@ -14,8 +16,16 @@ mod drain;
 mod drain_schemas;
 #[path = "handlers/drain_troubles.rs"]
 mod drain_troubles;
+#[path = "handlers/fila.rs"]
+mod fila;
+#[path = "handlers/fila_adopted.rs"]
+mod fila_adopted;
+#[path = "handlers/fila_crash.rs"]
+mod fila_crash;
 #[path = "handlers/gate.rs"]
 mod gate;
+#[path = "handlers/handoffs.rs"]
+mod handoffs;
 #[path = "handlers/http.rs"]
 mod http;
 #[path = "handlers/http_answers.rs"]
@@ -30,8 +40,12 @@ mod http_signature;
 mod http_traffic;
 #[path = "handlers/noop.rs"]
 mod noop;
+#[path = "handlers/report.rs"]
+mod report;
 #[path = "handlers/server.rs"]
 mod server;
+#[path = "handlers/shifts.rs"]
+mod shifts;
 #[path = "handlers/sql.rs"]
 mod sql;
 #[path = "handlers/team.rs"]

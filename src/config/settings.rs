@@ -88,13 +88,16 @@ settings! {
     "team.claim_batch_size" Kind::Whole(1, 1_000), "", [] ["CLAIM_BATCH_SIZE" One] "for jobs.toml (10)";
     "team.llm_cap" Kind::Whole(1, 10_000), "", [] ["LLM_CONCURRENCY_HARD_CAP" One] "for jobs.toml (32)";
     "team.pilot_mode" Kind::Boolean, "", [] ["PILOT_MODE" One] "for gates: when = { env = \"PILOT_MODE\", is = \"false\" }";
-    "team.messages_per_hour" Kind::Whole(0, 1_000_000), "", [] ["MAX_MSGS_POR_HORA" One] "for handlers to come (20)";
-    "team.messages_per_day" Kind::Whole(0, 1_000_000), "", [] ["MAX_MSGS_POR_DIA" One] "for handlers to come (100)";
-    "team.outbound_allowlist" Kind::Text, "", [] ["OUTBOUND_ALLOWLIST" One] "for handlers to come";
-    "team.evolution_url" Kind::Text, "", [] ["EVOLUTION_API_URL" One] "for handlers to come";
-    "team.evolution_key" Kind::Secret, "", [] ["EVOLUTION_API_KEY" One] "for handlers to come";
-    "team.evolution_instance" Kind::Text, "", [] ["EVOLUTION_INSTANCE" One] "for handlers to come";
-    "team.slack_webhook" Kind::Secret, "", [] ["SLACK_WEBHOOK_URL" One] "for handlers to come";
+    "team.messages_per_hour" Kind::Whole(0, 1_000_000), "", [] ["MAX_MSGS_POR_HORA" One]
+        "limits.per_hour of [outbound]: messages in an hour (20)";
+    "team.messages_per_day" Kind::Whole(0, 1_000_000), "", [] ["MAX_MSGS_POR_DIA" One]
+        "limits.per_day of [outbound]: messages in a day (100)";
+    "team.outbound_allowlist" Kind::Secret, "", [] ["OUTBOUND_ALLOWLIST" One]
+        "allowlist of [outbound]: numbers that may be written to outside of production, separated by commas";
+    "team.evolution_url" Kind::Web, "", [] ["EVOLUTION_API_URL" One] "evolution.url of [outbound]";
+    "team.evolution_key" Kind::Secret, "", [] ["EVOLUTION_API_KEY" One] "evolution.key of [outbound]";
+    "team.evolution_instance" Kind::Text, "", [] ["EVOLUTION_INSTANCE" One] "evolution.instance of [outbound]";
+    "team.slack_webhook" Kind::Secret, "", [] ["SLACK_WEBHOOK_URL" One] "slack of [outbound]: where the team is told things";
 }
 
 /// A row of `workers config env`.

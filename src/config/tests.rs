@@ -190,13 +190,16 @@ fn secrets_are_masked_where_settings_are_shown() {
         ("WORKERS_READ_TOKEN", "r3ad"),
         ("SLACK_WEBHOOK_URL", "https://hooks.slack.example/T0/B0/XYZ"),
         ("EVOLUTION_API_KEY", "k3y"),
+        ("EVOLUTION_API_URL", "https://ana:p1n@zap.example.org/evo"),
+        ("OUTBOUND_ALLOWLIST", "551155550100"),
     ]);
     let shown = format!("{:?}", config.shown);
 
-    for secret in ["p@ss", "word", "t0ken", "0lder", "r3ad", "XYZ", "k3y"] {
+    for secret in ["p@ss", "word", "t0ken", "0lder", "r3ad", "XYZ", "k3y", "p1n", "5555"] {
         assert!(!shown.contains(secret), "{secret}: {shown}");
     }
     assert!(shown.contains("postgres://app:***@db.example.org:5432/app?sslmode=require"), "{shown}");
+    assert!(shown.contains("https://ana:***@zap.example.org/evo"), "{shown}");
     assert_eq!(config.tokens, ["t0ken", "0lder"]);
 }
 

@@ -10,6 +10,8 @@ pub enum Kind {
     Secret,
     /// An address of a database; its password is masked.
     Url,
+    /// An address of the web; its password is masked.
+    Web,
     Address,
     Boolean,
     Choice(&'static [&'static str]),
@@ -45,6 +47,7 @@ impl Kind {
         match self {
             Self::Text | Self::Secret => Ok(text.into()),
             Self::Url => url(text),
+            Self::Web => web(text),
             Self::Address => address(text).map(|address| address.to_string()),
             Self::Boolean => boolean(text),
             Self::Choice(words) => choice(&text.to_ascii_lowercase(), words),
@@ -60,6 +63,7 @@ impl Kind {
         match self {
             Self::Text | Self::Secret => String::new(),
             Self::Url => "postgres://... or sqlite:...".into(),
+            Self::Web => "http://... or https://...".into(),
             Self::Address => "address:port".into(),
             Self::Boolean => "true, false".into(),
             Self::Choice(words) => words.join(", "),
@@ -77,7 +81,7 @@ impl Kind {
     pub fn shown(self, value: &str) -> String {
         match self {
             Self::Secret if !value.is_empty() => "***".into(),
-            Self::Url => without_password(value),
+            Self::Url | Self::Web => without_password(value),
             Self::Time(..) => format!("{value}ms"),
             _ => value.into(),
         }
@@ -109,6 +113,11 @@ pub fn without_password(url: &str) -> String {
 fn url(text: &str) -> Result<String, String> {
     let known = ["postgres://", "postgresql://", "sqlite:"].iter().any(|scheme| text.starts_with(scheme));
     if known { Ok(text.into()) } else { Err("begins with neither postgres:// nor sqlite:".into()) }
+}
+
+fn web(text: &str) -> Result<String, String> {
+    let known = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
+    if known { Ok(text.into()) } else { Err("begins with neither http:// nor https://".into()) }
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

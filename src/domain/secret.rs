@@ -33,9 +33,13 @@ pub fn is_name_of_secret(name: &str) -> bool {
     ];
     // Too short to be looked for inside other words.
     const WORDS: [&str; 4] = ["key", "auth", "sig", "pwd"];
+    // Keys of `[outbound]`: an address that lets in whoever knows it, and numbers of people.
+    const NAMES: [&str; 2] = ["slack", "allowlist"];
     let name = name.to_ascii_lowercase();
     let mut words = name.split(|c: char| !c.is_ascii_alphanumeric());
-    PARTS.iter().any(|part| name.contains(part)) || words.any(|word| WORDS.contains(&word))
+    NAMES.contains(&name.as_str())
+        || PARTS.iter().any(|part| name.contains(part))
+        || words.any(|word| WORDS.contains(&word))
 }
 
 /// Whether a secret is long enough to be hidden wherever it stands in a text.
@@ -63,9 +67,18 @@ mod tests {
 
     #[test]
     fn names_of_secrets_are_known_by_their_words() {
-        for name in
-            ["API_KEY", "key", "x-key", "X-Auth-User", "Authorization", "sig", "JSESSIONID", "MY_TOKEN", "senha"]
-        {
+        for name in [
+            "API_KEY",
+            "key",
+            "x-key",
+            "X-Auth-User",
+            "Authorization",
+            "sig",
+            "JSESSIONID",
+            "MY_TOKEN",
+            "senha",
+            "slack",
+        ] {
             assert!(is_name_of_secret(name), "{name}");
         }
         for name in ["monkey", "keyboard", "GIT_AUTHOR_NAME", "design", "page", "PATH", "source"] {

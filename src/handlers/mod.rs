@@ -2,6 +2,7 @@
 
 mod context;
 pub mod demo;
+mod events;
 mod gate;
 pub mod people;
 mod scope;
@@ -15,8 +16,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, de, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-pub use crate::outbound::Outbound;
 use crate::domain::{health::QueueFigures, run::Failure};
+pub use crate::outbound::{Outbound, OutboundTable};
 pub use command::{adopt_orphans, kill_children};
 pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending, History, QueueLook};
 pub use gate::ask_gate;
@@ -26,8 +27,7 @@ use team::TeamTable;
 pub use tools::Tools;
 
 /// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
-pub const LATER: &[&str] =
-    &["fila", "grupos", "handoffs", "pilot", "retomada", "briefing", "report", "shifts"];
+pub const LATER: &[&str] = &["grupos", "pilot", "retomada"];
 
 /// The time that most handlers have to end by themselves.
 const STOP_GRACE: Duration = Duration::from_millis(200);
@@ -216,6 +216,16 @@ handlers! {
     drain as Drain,
     /// Cools leads that stopped answering.
     temperature_decay as TemperatureDecay,
+    /// Sends the messages that wait in the team's queue.
+    fila as Fila,
+    /// Follows up on shifts that a recruiter has not confirmed, and lets them go in time.
+    handoffs as Handoffs,
+    /// Asks for confirmation of shifts that are over.
+    shifts as Shifts,
+    /// Keeps the directives as the team's briefing has them.
+    briefing as Briefing,
+    /// Tells the team what a day brought.
+    report as Report,
     /// Does nothing.
     noop as Noop,
 }

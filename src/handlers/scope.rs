@@ -2,11 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::http::Target;
 use crate::outbound::Outbound;
-
-/// The `[targets.*]` of a job table, by name. The job table adds `default` from `APP_URL` when the file has none.
-pub type Targets = BTreeMap<String, Target>;
+pub use crate::outbound::call::Targets;
 
 /// The surroundings of a job in its file.
 pub struct Scope<'a> {

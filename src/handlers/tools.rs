@@ -7,7 +7,7 @@ use super::{
     http::{HttpClients, Traffic},
     sql::OtherDatabases,
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, outbound::Gateways};
 
 /// Built once per process and cloned into each `Context`; a reload keeps the pools and swaps the targets.
 #[derive(Clone)]
@@ -17,7 +17,9 @@ pub struct Tools {
     pub targets: Arc<Targets>,
     /// What is known about the targets: rates, breakers, and which asked to be left alone.
     pub traffic: Arc<Traffic>,
-    /// For handlers that run long: `Context::now` is when the attempt began, `boot` tells how long it has taken.
+    /// What is known about the gateways that carry messages to people.
+    pub gateways: Arc<Gateways>,
+    /// The time while an attempt runs; when it began, its `Context` says.
     pub clock: Clock,
     /// `[database] create_team_tables`: whether a missing table of the team may be created.
     pub create_team_tables: bool,
@@ -34,8 +36,9 @@ impl Tools {
             http: Arc::default(),
             databases: Arc::default(),
             traffic: Arc::new(Traffic::new(&targets, clock.clone())),
-            clock,
+            gateways: Arc::new(Gateways::new(clock.clone())),
             targets: Arc::new(targets),
+            clock,
             create_team_tables: true,
         }
     }

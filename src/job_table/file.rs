@@ -26,7 +26,7 @@ use super::{
 use crate::{
     domain::{duration::LengthOrZero, job::JobName, secret::Masking},
     handlers::{
-        Outbound, Targets,
+        Outbound, OutboundTable, Targets,
         http::{DEFAULT_TARGET, Target},
     },
 };
@@ -88,8 +88,8 @@ fn read_tables(
         return None;
     }
     let folder = Path::new(file_name).parent().unwrap_or(Path::new(""));
-    check_outbound(&top.outbound, &root, reader);
-    let mut builder = Builder::new(&top.defaults, environment, (&targets, &top.outbound), folder);
+    let outbound = read_outbound(&top.outbound, (environment, &targets), &root, reader);
+    let mut builder = Builder::new(&top.defaults, environment, (&targets, &outbound), folder);
     let mut entries = BTreeMap::new();
     let mut sites = Vec::new();
     for entry in jobs.entries {
@@ -113,7 +113,7 @@ fn read_tables(
         database,
         executor,
         targets,
-        outbound: top.outbound,
+        outbound,
         shown: Json::Null,
         warnings: Vec::new(),
         process_settings,
@@ -222,12 +222,25 @@ fn read_targets(tables: Table, environment: &Environment, reader: &mut Reader<'_
     targets
 }
 
-fn check_outbound(outbound: &Outbound, root: &Node, reader: &mut Reader<'_>) {
-    let Value::Table(table) = &root.value else { return };
-    let Some(entry) = table.entries.iter().find(|entry| entry.key == "outbound") else { return };
-    for mistake in outbound.check() {
-        reader.tell(Code::BadWork, entry.key_span.clone(), format!("outbound: {mistake}"), None);
-    }
+/// `[outbound]` filled in by the team's own variables. What is wrong is told at the table; without one it is a variable
+/// that is wrong.
+fn read_outbound(
+    table: &OutboundTable,
+    (environment, targets): (&Environment, &Targets),
+    root: &Node,
+    reader: &mut Reader<'_>,
+) -> Outbound {
+    table.resolve(&environment.variables, targets).unwrap_or_else(|mistakes| {
+        let entry = match &root.value {
+            Value::Table(table) => table.get("outbound"),
+            _ => None,
+        };
+        let span = entry.map_or(0..0, |entry| entry.key_span.clone());
+        for mistake in mistakes {
+            reader.tell(Code::BadWork, span.clone(), format!("outbound: {mistake}"), None);
+        }
+        Outbound::default()
+    })
 }
 
 /// A former name belongs to one job only, and to none that still exists.

@@ -11,7 +11,7 @@ use crate::domain::{
     duration::{Length, LengthOrZero},
     job::{CatchUp, Delivery, ExpectItems, Overlap},
 };
-use crate::handlers::{Outbound, http::Target};
+use crate::handlers::{OutboundTable, http::Target};
 
 /// What `JobName::parse` takes, for the schema.
 pub const NAME_PATTERN: &str = "^[a-z][a-z0-9_.-]{0,63}$";
@@ -45,7 +45,7 @@ pub struct RawFile {
     pub targets: Option<BTreeMap<String, Target>>,
     /// How and when jobs write to people.
     #[serde(default)]
-    pub outbound: Outbound,
+    pub outbound: OutboundTable,
     /// Where the daemon answers.
     #[serde(default)]
     pub server: ServerTable,

@@ -154,6 +154,10 @@ pub fn documentation() -> Vec<(String, String)> {
     for table in ["outbound", "server", "database", "executor"] {
         parts.push((table.to_string(), key_table(&root["properties"][table])));
     }
+    for table in ["hours", "limits", "breaker", "evolution", "webhook"] {
+        let schema = &root["properties"]["outbound"]["properties"][table];
+        parts.push((format!("outbound.{table}"), key_table(schema)));
+    }
     parts.push(("targets".to_string(), key_table(&target)));
     let mut handlers = String::new();
     for name in Work::NAMES {

@@ -29,6 +29,8 @@ pub enum Delivery {
     Doubtful { why: String },
     /// Nothing was sent: the gateway failed too often in a row and is left alone for so long.
     CircuitOpen { after: Duration },
+    /// Nothing was sent, and no fault of the message: the attempt was told to stop before.
+    Held,
 }
 
 macro_rules! outcomes {

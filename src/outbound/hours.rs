@@ -15,9 +15,9 @@ const MOST_OPENINGS: usize = 1_000;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hours {
-    /// From this time of day,
+    /// Time of day at which business begins.
     pub opens: String,
-    /// until before this one, on the same day.
+    /// Time of day at which it ends, on the same day.
     pub closes: String,
     /// `mon-fri`, a list, or `all`.
     pub days: String,

@@ -3,6 +3,8 @@ create table if not exists diretrizes (
   id uuid primary key default gen_random_uuid(),
   tipo text not null unique,
   conteudo text not null,
+  -- The briefing that had this section last; null = it came from elsewhere.
+  doc_hash text,
   updated_at timestamptz
 );
 

@@ -3,5 +3,7 @@ create table if not exists diretrizes (
   id integer primary key,
   tipo text not null unique,
   conteudo text not null,
+  -- The briefing that had this section last; null = it came from elsewhere.
+  doc_hash text,
   updated_at text
 );

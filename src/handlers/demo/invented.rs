@@ -88,12 +88,12 @@ pub(super) fn question(index: usize) -> &'static str {
 pub(super) fn text(tipo: &str, client: usize, index: usize) -> String {
     let (name, place, specialty) = (name(client), place(index), specialty(index));
     let body = match tipo {
-        "resposta" => format!("sobre a sua pergunta: sim, a vaga de {specialty} no {place} continua aberta."),
-        "followup" => format!("conseguiu ver a vaga de {specialty} no {place}?"),
-        "prospeccao" => format!("temos plantões de {specialty} no {place}. Quer receber os detalhes?"),
-        "campanha" => format!("novas escalas de {specialty} no {place} para o próximo mês."),
-        "sistema" => format!("o seu cadastro no {place} foi atualizado."),
-        _ => format!("lembrete: o seu plantão de {specialty} no {place} está chegando."),
+        "resposta" => format!("sobre a sua pergunta: sim, a vaga de {specialty} ({place}) continua aberta."),
+        "followup" => format!("conseguiu ver a vaga de {specialty} ({place})?"),
+        "prospeccao" => format!("temos plantões de {specialty} ({place}). Quer receber os detalhes?"),
+        "campanha" => format!("novas escalas de {specialty} ({place}) para o próximo mês."),
+        "sistema" => format!("o seu cadastro ({place}) foi atualizado."),
+        _ => format!("lembrete: o seu plantão de {specialty} ({place}) está chegando."),
     };
     format!("[demonstração] Olá, {name}! {}{}", body[..1].to_uppercase(), &body[1..])
 }

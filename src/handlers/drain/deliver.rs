@@ -54,15 +54,14 @@ pub(super) async fn deliver(
     match http::deliver(&settings.deliver, ctx, parcel).await {
         Ok(_) => Delivered::Taken { skipped: false },
         Err(Undelivered::LeftAlone { after, message }) => Delivered::NotBegun(Some(Stop::LeftAlone { after, message })),
-        Err(Undelivered::Failed(failure)) => judged(failure, ctx.cancelled.is_cancelled()),
+        Err(Undelivered::Stopped) => Delivered::NotBegun(None),
+        Err(Undelivered::Failed(failure)) => judged(failure),
     }
 }
 
-fn judged(failure: Failure, is_told_to_stop: bool) -> Delivered {
+fn judged(failure: Failure) -> Delivered {
     match failure.kind {
         FailureKind::Skipped(_) => Delivered::Taken { skipped: true },
-        // Nothing was sent, and nobody knows what would have come of it.
-        FailureKind::Retry if is_told_to_stop && failure.before_effect => Delivered::NotBegun(None),
         FailureKind::Snooze(after) => Delivered::NotBegun(Some(Stop::LeftAlone { after, message: failure.message })),
         FailureKind::Pause => Delivered::NotBegun(Some(Stop::Failed(without_report(failure)))),
         FailureKind::Permanent if failure.response_code == Some(UNAUTHORIZED) => {

@@ -90,6 +90,7 @@ fn concurrency() -> u32 {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum MaxAttempts {
+    /// For all rows alike.
     Number(u32),
     /// The column that says so for each row.
     Column(String),

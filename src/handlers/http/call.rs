@@ -1,165 +1,78 @@
 //! One call, put together from the settings, the target and the run.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, SecondsFormat, Utc};
-use percent_encoding::percent_decode_str;
 use reqwest::{
     Method, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::Value;
 
-use super::{
-    CONNECT_TIMEOUT, Settings,
-    deliver::Parcel,
-    reach::Network,
-    target::{DEFAULT_TARGET, Target, web_url},
-};
+use super::{Settings, deliver::Parcel};
 use crate::{
-    domain::secret::{can_be_hidden, is_name_of_secret},
     handlers::{Context, Targets},
+    outbound::call::{Call, DEFAULT_TARGET, Target, checked_headers, connect_limit, web_url},
 };
 
-/// Headers that every call carries with the daemon's own value, or that belong to the connection.
-const OUR_HEADERS: [&str; 12] = [
-    "idempotency-key",
-    "webhook-id",
-    "webhook-timestamp",
-    "webhook-signature",
-    "workers-job",
-    "workers-attempt",
-    "workers-scheduled-for",
-    "traceparent",
-    "connection",
-    "content-length",
-    "host",
-    "transfer-encoding",
-];
-
-/// A request that is ready to be sent, and its limits.
-pub(super) struct Call {
-    pub method: Method,
-    pub url: Url,
-    /// Its path came from a variable, and is shown to nobody.
-    has_secret_path: bool,
-    pub headers: HeaderMap,
-    /// The bytes that are signed and sent.
-    pub body: Option<Vec<u8>>,
-    /// The target's name; `None` for a full URL.
-    pub target: Option<String>,
-    pub network: Network,
-    pub connect_timeout: Duration,
-    /// `None` = the attempt's own limit is the only one.
-    pub timeout: Option<Duration>,
+/// The call of the settings. Everything that can be wrong was found by `check`, unless a target changed since.
+pub(super) fn first(settings: &Settings, ctx: &Context) -> Result<Call, String> {
+    let address = Address::find(settings, &ctx.tools.targets)?;
+    let body = body(settings, &address.method, ctx.payload());
+    let body = body.map(|body| serde_json::to_vec(&body).expect("a JSON value can be written"));
+    assemble(address, body, settings, ctx)
 }
 
-impl Call {
-    /// Everything that can be wrong was found by `check`, unless a target changed since.
-    pub fn new(settings: &Settings, ctx: &Context) -> Result<Self, String> {
-        let address = Address::find(settings, &ctx.tools.targets)?;
-        let body = body(settings, &address.method, ctx.payload());
-        let body = body.map(|body| serde_json::to_vec(&body).expect("a JSON value can be written"));
-        Self::assemble(address, body, settings, ctx)
-    }
-
-    /// Asks at `url`, which is of the origin of the settings' own, how the work goes that an earlier call began: with
-    /// the same headers, so that who may begin it may look at it.
-    pub fn look(url: Url, settings: &Settings, ctx: &Context) -> Result<Self, String> {
-        let address = Address { method: Method::GET, url, ..Address::find(settings, &ctx.tools.targets)? };
-        Self::assemble(address, None, settings, ctx)
-    }
-
-    /// One of many calls of a run: what it carries, and not the run, is known by its key.
-    pub fn carrying(settings: &Settings, ctx: &Context, parcel: Parcel) -> Result<Self, String> {
-        let address = Address::find(settings, &ctx.tools.targets)?;
-        let target = address.target.map(|(_, target)| target);
-        let signed = target.map(|target| signature(target, &parcel.body, (&parcel.key, parcel.now))).transpose()?;
-        let mut call = Self::assemble(address, Some(parcel.body), settings, ctx)?;
-        let key = HeaderValue::try_from(&parcel.key).map_err(|_| "the key of a call is no plain text".to_owned())?;
-        call.headers.insert("idempotency-key", key.clone());
-        call.headers.insert("webhook-id", key);
-        call.headers.insert("workers-attempt", HeaderValue::from(parcel.attempt));
-        call.headers.extend(signed.unwrap_or_default());
-        Ok(call)
-    }
-
-    fn assemble(
-        address: Address<'_>,
-        body: Option<Vec<u8>>,
-        settings: &Settings,
-        ctx: &Context,
-    ) -> Result<Self, String> {
-        let target = address.target.map(|(_, target)| target);
-        let mut headers = HeaderMap::new();
-        if body.is_some() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        }
-        if let Some(target) = target {
-            headers.extend(checked_headers(&target.headers).map_err(|errors| errors.join("; "))?);
-        }
-        headers.extend(checked_headers(&settings.headers).map_err(|errors| errors.join("; "))?);
-        headers.extend(headers_of_run(ctx));
-        if let Some(target) = target {
-            let id = ctx.run.id.to_string();
-            headers.extend(signature(target, body.as_deref().unwrap_or_default(), (&id, ctx.now))?);
-        }
-        let timeout = settings.timeout.or(target.and_then(|target| target.timeout));
-        let connect_timeout = settings.connect_timeout.or(target.and_then(|target| target.connect_timeout));
-        let connect_timeout = connect_timeout.unwrap_or(CONNECT_TIMEOUT).0;
-        Ok(Self {
-            method: address.method,
-            url: address.url,
-            has_secret_path: settings.has_secret_path,
-            headers,
-            body,
-            target: address.target.map(|(name, _)| name.to_owned()),
-            network: target.map(|target| target.network).unwrap_or_default(),
-            // The connector gives up first: it knows that nothing was sent, and whoever ends the whole call does not.
-            connect_timeout: timeout.map_or(connect_timeout, |length| connect_timeout.min(length.0 - length.0 / 10)),
-            timeout: timeout.map(|length| length.0),
-        })
-    }
-
-    /// The call as people see it: without user, password, query and headers, where secrets live, and without a path that
-    /// is one.
-    pub fn shown(&self) -> String {
-        let host = self.url.host_str().unwrap_or_default();
-        let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        let path = if self.has_secret_path { "/..." } else { self.url.path() };
-        format!("{} {}://{host}{port}{path}", self.method, self.url.scheme())
-    }
-
-    /// What it sends of the team's secrets, the longest first: an answer may quote its request, and is kept and logged.
-    pub fn secrets(&self) -> Vec<String> {
-        let is_of_team =
-            |name: &HeaderName, value: &HeaderValue| value.is_sensitive() && is_name_of_secret(name.as_str());
-        let of_team = self.headers.iter().filter(|(name, value)| is_of_team(name, value));
-        let headers: Vec<&str> = of_team.filter_map(|(_, value)| value.to_str().ok()).collect();
-        // `Bearer` is no secret, and the token after it may be quoted alone.
-        let tokens = headers.iter().filter_map(|value| Some(value.rsplit_once(' ')?.1));
-        let query = self.url.query_pairs().filter(|(name, _)| is_name_of_secret(name));
-        let path = self.has_secret_path.then(|| self.url.path().to_owned());
-        let mut secrets: Vec<String> = headers.iter().copied().chain(tokens).map(str::to_owned).collect();
-        secrets.extend(query.map(|(_, value)| value.into_owned()).chain(path).chain(credentials(&self.url)));
-        secrets.retain(|secret| can_be_hidden(secret));
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        secrets
-    }
+/// Asks at `url`, which is of the origin of the settings' own, how the work goes that an earlier call began: with
+/// the same headers, so that who may begin it may look at it.
+pub(super) fn look(url: Url, settings: &Settings, ctx: &Context) -> Result<Call, String> {
+    let address = Address { method: Method::GET, url, ..Address::find(settings, &ctx.tools.targets)? };
+    assemble(address, None, settings, ctx)
 }
 
-/// The password of an address as it is written, as it is meant, and as the header that carries it. Some services take a
-/// key as the user, and no password.
-fn credentials(url: &Url) -> Vec<String> {
-    let user = url.username();
-    if user.is_empty() && url.password().is_none() {
-        return Vec::new();
+/// One of many calls of a run: what it carries, and not the run, is known by its key.
+pub(super) fn carrying(parcel: Parcel, settings: &Settings, ctx: &Context) -> Result<Call, String> {
+    let address = Address::find(settings, &ctx.tools.targets)?;
+    let target = address.target.map(|(_, target)| target);
+    let signed = target.map(|target| signature(target, &parcel.body, (&parcel.key, parcel.now))).transpose()?;
+    let mut call = assemble(address, Some(parcel.body), settings, ctx)?;
+    let key = HeaderValue::try_from(&parcel.key).map_err(|_| "the key of a call is no plain text".to_owned())?;
+    call.headers.insert("idempotency-key", key.clone());
+    call.headers.insert("webhook-id", key);
+    call.headers.insert("workers-attempt", HeaderValue::from(parcel.attempt));
+    call.headers.extend(signed.unwrap_or_default());
+    Ok(call)
+}
+
+fn assemble(address: Address<'_>, body: Option<Vec<u8>>, settings: &Settings, ctx: &Context) -> Result<Call, String> {
+    let target = address.target.map(|(_, target)| target);
+    let mut headers = HeaderMap::new();
+    if body.is_some() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    let meant = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let written = url.password().unwrap_or(user);
-    let header = STANDARD.encode(format!("{}:{}", meant(user), meant(url.password().unwrap_or_default())));
-    vec![written.to_owned(), meant(written), header]
+    if let Some(target) = target {
+        headers.extend(checked_headers(&target.headers).map_err(|errors| errors.join("; "))?);
+    }
+    headers.extend(checked_headers(&settings.headers).map_err(|errors| errors.join("; "))?);
+    headers.extend(headers_of_run(ctx));
+    if let Some(target) = target {
+        let id = ctx.run.id.to_string();
+        headers.extend(signature(target, body.as_deref().unwrap_or_default(), (&id, ctx.now))?);
+    }
+    let timeout = settings.timeout.or(target.and_then(|target| target.timeout));
+    let connect_timeout = settings.connect_timeout.or(target.and_then(|target| target.connect_timeout));
+    Ok(Call {
+        method: address.method,
+        url: address.url,
+        known_as: None,
+        has_secret_path: settings.has_secret_path,
+        headers,
+        body,
+        target: address.target.map(|(name, _)| name.to_owned()),
+        network: target.map(|target| target.network).unwrap_or_default(),
+        connect_timeout: connect_limit(connect_timeout.map(|length| length.0), timeout.map(|length| length.0)),
+        timeout: timeout.map(|length| length.0),
+    })
 }
 
 /// Whether an address begins with that of a variable, path included: as a webhook does, whose path lets in whoever knows it.
@@ -221,25 +134,6 @@ fn add_query(url: &mut Url, query: &BTreeMap<String, Value>) -> Result<(), Strin
         }
     }
     Ok(())
-}
-
-/// The headers of a setting, or one message per mistake. Values are never quoted: they hold tokens.
-pub(super) fn checked_headers(headers: &BTreeMap<String, String>) -> Result<HeaderMap, Vec<String>> {
-    let mut checked = HeaderMap::new();
-    let mut errors = Vec::new();
-    for (name, value) in headers {
-        let ours = OUR_HEADERS.contains(&name.to_ascii_lowercase().as_str());
-        match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            _ if ours => errors.push(format!("header {name:?} is set by the daemon")),
-            (Ok(name), Ok(mut value)) => {
-                value.set_sensitive(true);
-                checked.insert(name, value);
-            }
-            (Err(_), _) => errors.push(format!("header {name:?} is not a name that HTTP allows")),
-            (_, Err(_)) => errors.push(format!("header {name:?} has a value with a line break or a control character")),
-        }
-    }
-    if errors.is_empty() { Ok(checked) } else { Err(errors) }
 }
 
 /// The same on each attempt, but for `Workers-Attempt` and the span of `traceparent`.

@@ -4,15 +4,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{
-    Settings,
-    call::Call,
-    ending,
-    traffic::{Unheard, send},
-};
+use super::{Settings, call, ending, send};
 use crate::{
     domain::run::{Failure, Report},
     handlers::Context,
+    outbound::call::Unheard,
 };
 
 /// Bound of a call whose settings and target give none: one that hangs must not hold up the others for the whole run.
@@ -39,6 +35,8 @@ pub(in crate::handlers) enum Undelivered {
         after: Duration,
         message: String,
     },
+    /// Nothing was sent: the run was told to stop.
+    Stopped,
     Failed(Failure),
 }
 
@@ -50,10 +48,11 @@ pub(in crate::handlers) async fn deliver(
 ) -> Result<Report, Undelivered> {
     let limit = parcel.limit;
     let unsent = |error: String| Undelivered::Failed(Failure::permanent(error).before_effect());
-    let mut call = Call::carrying(settings, ctx, parcel).map_err(unsent)?;
+    let mut call = call::carrying(parcel, settings, ctx).map_err(unsent)?;
     call.timeout = Some(call.timeout.unwrap_or(CALL_LIMIT).min(limit));
     let heard = send(&call, ctx).await.map_err(|unheard| match unheard {
         Unheard::LeftAlone { after, message } => Undelivered::LeftAlone { after, message },
+        Unheard::Stopped => Undelivered::Stopped,
         Unheard::Failed(failure) => Undelivered::Failed(failure),
     })?;
     ending::ending(settings, &heard.answer, &call.shown()).map_err(Undelivered::Failed)

@@ -4,13 +4,15 @@ use serde_json::{Map, Value};
 
 use super::{
     Judge, Settings,
-    exchange::{Answer, Content, MAX_ANSWER_BYTES},
     expect::difference,
     judge::{self, Verdict},
 };
-use crate::domain::{
-    clean,
-    run::{Failure, FailureKind, Report},
+use crate::{
+    domain::{
+        clean,
+        run::{Failure, FailureKind, Report},
+    },
+    outbound::call::{Answer, Content, MAX_ANSWER_BYTES},
 };
 
 /// Most of a plain text that goes into an error message, in characters.
@@ -77,7 +79,7 @@ fn is_good(status: u16) -> bool {
     (200..300).contains(&status)
 }
 
-fn by_status(answer: &Answer) -> Result<(), Failure> {
+pub(super) fn by_status(answer: &Answer) -> Result<(), Failure> {
     let message = answered(answer);
     Err(match (answer.status, answer.retry_after) {
         (200..=299, _) => return Ok(()),

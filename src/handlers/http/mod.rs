@@ -1,18 +1,11 @@
 //! `http`: calls an endpoint of the team's application and judges its answer by content.
 
 mod call;
-mod client;
 mod deliver;
 mod ending;
-mod exchange;
 mod expect;
 pub(super) mod judge;
 mod poll;
-mod reach;
-mod retry_after;
-mod signature;
-mod target;
-mod traffic;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,27 +14,25 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use client::HttpClients;
 pub(super) use deliver::{Parcel, Undelivered, deliver};
 pub use expect::{Expect, Statuses};
 pub use poll::Poll;
-pub use reach::Network;
-pub use signature::Secret;
-pub use target::{DEFAULT_TARGET, Target};
-pub use traffic::{BreakerSettings, OpenFor, Rate, Traffic};
 
 use super::{Context, Done, Ending, Handler, Scope};
-use crate::domain::{
-    duration::Length,
-    run::Failure,
-    secret::{MASK, is_name_of_secret},
+pub use crate::outbound::call::{
+    BreakerSettings, DEFAULT_TARGET, HttpClients, Network, OpenFor, Rate, Secret, Target, Traffic,
 };
-use call::{Address, Call, checked_headers, has_secret_path};
-use reach::within_reach;
-use traffic::{Unheard, send};
-
-/// Longest wait for a connection, name look-up and TLS included, unless told otherwise.
-const CONNECT_TIMEOUT: Length = Length(Duration::from_secs(5));
+use crate::{
+    domain::{
+        duration::Length,
+        run::Failure,
+        secret::{MASK, is_name_of_secret},
+    },
+    outbound::call::{
+        self as outside, Answer, Call, Caller, Heard, Unheard, checked_headers, hide, within_reach, without_password,
+    },
+};
+use call::{Address, has_secret_path};
 
 /// Settings of `run.http`. Exactly one of `get`, `post`, `put`, `patch`, `delete` says where to.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -87,9 +78,11 @@ pub struct Settings {
     has_secret_path: bool,
 }
 
-/// Puts a mask in the place of each value.
-fn hide<'a>(values: impl Iterator<Item = &'a mut String>) {
-    values.for_each(|value| *value = MASK.into());
+/// Sends a call of this run when what it calls may be called.
+async fn send(call: &Call, ctx: &Context) -> Result<Heard, Unheard> {
+    let lane = ctx.tools.traffic.lane(call.target.as_deref(), &call.url);
+    let (clients, cancelled) = (&ctx.tools.http, &ctx.cancelled);
+    outside::send(call, &Caller { clients, lane: &lane, run: ctx.run.id, now: ctx.now, cancelled }).await
 }
 
 /// What decides whether a call went well.
@@ -128,6 +121,35 @@ impl Settings {
                 second.as_str().to_ascii_lowercase()
             )),
         }
+    }
+}
+
+/// Makes a call for another handler, which reads the answer by itself: one with 2xx, or with 304 when the call names what
+/// the caller has. Any other is judged here, as that of a job is.
+pub(super) async fn fetch(settings: &Settings, ctx: &Context) -> Result<Fetched, Failure> {
+    let call = call::first(settings, ctx).map_err(|error| Failure::permanent(error).before_effect())?;
+    let answer = send(&call, ctx).await.map_err(unheard)?.answer;
+    let shown = call.shown();
+    match ending::by_status(&answer) {
+        Err(_) if answer.status == 304 => Ok(Fetched { answer, shown }),
+        judged => {
+            judged.map_err(|failure| ending::dressed(failure, &answer, &shown)).map(|()| Fetched { answer, shown })
+        }
+    }
+}
+
+/// What another handler asked for.
+pub(super) struct Fetched {
+    pub answer: Answer,
+    /// The call as people see it.
+    pub shown: String,
+}
+
+fn unheard(unheard: Unheard) -> Failure {
+    match unheard {
+        Unheard::LeftAlone { after, message } => Failure::snooze(after, message).before_effect(),
+        Unheard::Stopped => Failure::retry("told to stop before the call was sent").before_effect(),
+        Unheard::Failed(failure) => failure,
     }
 }
 
@@ -170,7 +192,7 @@ impl Handler for Settings {
         query.for_each(|(_, value)| *value = MASK.into());
         let places =
             [&mut settings.get, &mut settings.post, &mut settings.put, &mut settings.patch, &mut settings.delete];
-        places.into_iter().flatten().for_each(|place| *place = target::without_password(place));
+        places.into_iter().flatten().for_each(|place| *place = without_password(place));
         json!(settings)
     }
 
@@ -178,13 +200,10 @@ impl Handler for Settings {
         if let Some(resume) = &ctx.run.resume {
             return poll::look(self, &ctx, resume).await;
         }
-        let call = Call::new(self, &ctx).map_err(|error| Failure::permanent(error).before_effect())?;
+        let call = call::first(self, &ctx).map_err(|error| Failure::permanent(error).before_effect())?;
         // Cancellation is not looked at once the call is sent: an answer that comes before the attempt is aborted saves
         // the work from being in doubt, and the other side goes on working anyway.
-        let heard = send(&call, &ctx).await.map_err(|unheard| match unheard {
-            Unheard::LeftAlone { after, message } => Failure::snooze(after, message).before_effect(),
-            Unheard::Failed(failure) => failure,
-        })?;
+        let heard = send(&call, &ctx).await.map_err(unheard)?;
         match poll::accepted(self, &call, &heard) {
             Some(goes_on) => Err(goes_on),
             None => ending::ending(self, &heard.answer, &call.shown()).map(Done::Report),

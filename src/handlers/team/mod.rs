@@ -5,6 +5,7 @@ mod outgoing;
 mod row;
 pub mod tables;
 mod text;
+mod words;
 
 use std::collections::BTreeMap;
 
@@ -53,6 +54,7 @@ impl TeamColumn {
 /// - `@instant(x)` makes instants comparable: a `timestamptz` on PostgreSQL, Unix milliseconds on SQLite, whatever text
 ///   the column holds. Both sides of a comparison wear it; a parameter that is stored does not.
 /// - `@type(table.column, x)` gives a parameter, or a column of another table, the type of that column.
+/// - `@optional(table.column)` is the column, or null where the team's table has none of that name.
 /// - `@locked` takes only rows that nobody else holds: `for update skip locked`, and nothing on SQLite.
 #[derive(Debug, Clone)]
 pub struct Adopted {

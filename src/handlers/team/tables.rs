@@ -48,6 +48,10 @@ team_tables! {
         outcome_at new "timestamptz", "text";
         provider_message_id new "text", "text";
     }
+    /// The same, for those who write to numbers that are no client's.
+    FILA_MENSAGENS_WITH_NUMBERS = "fila_mensagens" {
+        telefone new "text", "text";
+    }
     /// Messages that were given up, as they stood; sent again by a person, or never.
     FILA_MENSAGENS_DLQ = "fila_mensagens_dlq" {
         id optional "uuid", "integer";
@@ -78,21 +82,28 @@ team_tables! {
         last_followup_at new "timestamptz", "text";
         followup_count new "integer not null default 0", "integer not null default 0";
         expired_at new "timestamptz", "text";
-        created_at optional "timestamptz not null default now()", "text";
+        created_at new "timestamptz not null default now()", "text";
         updated_at optional "timestamptz", "text";
     }
     /// Shifts that doctors take.
     VAGAS = "vagas" {
         id new "uuid", "integer";
         titulo optional "text", "text";
+        data optional "date", "text";
+        hora_inicio optional "time", "text";
+        hora_fim optional "time", "text";
+        status new "text not null default 'aberta'", "text not null default 'aberta'";
+        cliente_id optional "uuid", "text";
+        pendente_confirmacao_em optional "timestamptz", "text";
+        created_at optional "timestamptz not null default now()", "text";
+        updated_at optional "timestamptz", "text";
+    }
+    /// The same, for those who must know when a shift ends.
+    VAGAS_WITH_TIMES = "vagas" {
         data new "date", "text";
         hora_inicio new "time", "text";
         hora_fim new "time", "text";
-        status new "text not null default 'aberta'", "text not null default 'aberta'";
-        cliente_id optional "uuid", "text";
         pendente_confirmacao_em new "timestamptz", "text";
-        created_at optional "timestamptz not null default now()", "text";
-        updated_at optional "timestamptz", "text";
     }
     /// What happened to the business, each at most once.
     BUSINESS_EVENTS = "business_events" {
@@ -119,11 +130,13 @@ team_tables! {
     }
     /// The briefing as it was read, each time it had changed.
     BRIEFING_SYNC_LOG = "briefing_sync_log" {
-        id optional "uuid", "integer";
+        id new "uuid", "integer";
         doc_hash new "text", "text";
         doc_title optional "text", "text";
         conteudo_raw new "text", "text";
         etag optional "text", "text";
+        origem_hash optional "text", "text";
+        avisar_em optional "timestamptz", "text";
         created_at new "timestamptz not null default now()", "text";
     }
     /// Sections of the briefing, the newest text of each.
@@ -131,6 +144,7 @@ team_tables! {
         id optional "uuid", "integer";
         tipo new "text unique", "text";
         conteudo new "text", "text";
+        doc_hash optional "text", "text";
         updated_at optional "timestamptz", "text";
     }
     /// What is known of a lead: how warm it is, and when it may be talked to.
@@ -144,5 +158,10 @@ team_tables! {
         contact_count_7d new "integer not null default 0", "integer not null default 0";
         lifecycle_stage new "text not null default 'novo'", "text not null default 'novo'";
         last_decay_at new "timestamptz", "text";
+    }
+    /// The same, for those who only ask who wants to be left alone.
+    PERMISSIONS = "doctor_state" {
+        cliente_id new "text", "text";
+        permission_state new "text not null default 'active'", "text not null default 'active'";
     }
 }

@@ -33,6 +33,13 @@ fn mark<'a>(adopted: &Adopted, rest: &'a str, text: &mut String) -> Result<&'a s
         });
         return Ok(rest);
     }
+    if let Some(rest) = rest.strip_prefix("@optional(") {
+        let (inner, rest) = inside(rest)?;
+        let (table, column) =
+            inner.trim().split_once('.').ok_or_else(|| format!("@optional({inner}) has no column"))?;
+        text.push_str(if adopted.has(table, column) { column } else { "null" });
+        return Ok(rest);
+    }
     if let Some(rest) = rest.strip_prefix("@type(") {
         let (inner, rest) = inside(rest)?;
         let (place, value) = inner.split_once(',').ok_or_else(|| format!("@type({inner}) has no value"))?;
@@ -85,6 +92,7 @@ mod tests {
             ("where id = @type(vagas.id, $1)", "where id = ($1)::uuid", "where id = $1"),
             ("select id @locked", "select id for update skip locked", "select id "),
             ("a @> b", "a @> b", "a @> b"),
+            ("@optional(vagas.id), @optional(vagas.nome)", "id, null", "id, null"),
             (
                 "@instant(coalesce(a, b)) <= @instant($1)",
                 "(coalesce(a, b))::timestamptz <= ($1)::timestamptz",
@@ -102,6 +110,7 @@ mod tests {
         for (statement, problem) in [
             ("@type(vagas.nome, $1)", "column vagas.nome was not found"),
             ("@type(vagas.id)", "@type(vagas.id) has no value"),
+            ("@optional(nome)", "@optional(nome) has no column"),
             ("@instant(a", "a mark is not closed: a"),
         ] {
             assert_eq!(expand(&adopted(Dialect::Sqlite), statement), Err(problem.to_owned()));

@@ -12,11 +12,8 @@ use serde_json::{Map, Value};
 
 use super::{
     Judge, Settings,
-    call::{Address, Call},
-    ending,
-    exchange::{Answer, Content},
-    judge,
-    traffic::{Heard, Unheard, send},
+    call::{self, Address},
+    ending, judge, send,
 };
 use crate::{
     domain::{
@@ -25,6 +22,7 @@ use crate::{
         run::{Failure, FailureKind, Report},
     },
     handlers::{Context, Done, Ending},
+    outbound::call::{Answer, Call, Content, Heard, Unheard},
 };
 use progress::{Progress, Said};
 
@@ -124,7 +122,7 @@ fn followed(location: &[u8], called: &Url) -> Result<Url, String> {
 /// One look at work that an earlier attempt began. Never begins it again.
 pub(super) async fn look(settings: &Settings, ctx: &Context, resume: &Value) -> Ending {
     let (accepted, url) = Accepted::read(settings, ctx, resume).map_err(Failure::permanent)?;
-    let mut call = Call::look(url, settings, ctx).map_err(Failure::permanent)?;
+    let mut call = call::look(url, settings, ctx).map_err(Failure::permanent)?;
     call.timeout = Some(limit_of_look(&call, ctx));
     let looked = tokio::select! {
         looked = send(&call, ctx) => looked,
@@ -135,6 +133,7 @@ pub(super) async fn look(settings: &Settings, ctx: &Context, resume: &Value) -> 
     let (found, wait, at) = match looked {
         Ok(Heard { answer, at }) => (judged(settings, &answer, &shown), answer.retry_after, at),
         Err(Unheard::LeftAlone { after, message }) => (Found::GoesOn { heard: message }, Some(after), ctx.now),
+        Err(Unheard::Stopped) => (Found::GoesOn { heard: accepted.heard.clone() }, None, ctx.now),
         Err(Unheard::Failed(failure)) if failure.kind == FailureKind::Permanent => return Err(failure),
         Err(Unheard::Failed(failure)) => (Found::GoesOn { heard: failure.message }, None, ctx.now),
     };

@@ -1,0 +1,259 @@
+//! The steps of one message: what must be written before its call, and what after it.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    dead,
+    decide::{Decision, Known, Rules, Status, Transition, decide},
+    fits,
+    limits::{self, Place, Refused},
+    message::{Claimed, Lead},
+    statements::{CLIENT_NUMBER, LEAD, MARK_SENDING, RELEASE, SETTLE_BEGUN, SETTLE_WAITING, TOUCH, UNDO_SENDING, same_key},
+};
+use crate::{
+    domain::run::Failure,
+    handlers::{
+        AppTx,
+        team::{
+            Adopted, Param,
+            tables::{CLIENTES, DOCTOR_STATE, FILA_MENSAGENS},
+        },
+    },
+    outbound::{Message, SendOutcome},
+};
+
+/// How long a message waits whose twin is just being sent: its end decides about both.
+const TWIN_WAIT: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
+
+/// What all steps of an attempt share: the tables as they were found, and the rules.
+pub(super) struct Room {
+    pub tables: Adopted,
+    /// `doctor_state`, where there is one.
+    pub leads: Option<Adopted>,
+    pub rules: Rules,
+    /// Sends are written down in `doctor_state`.
+    pub record_contacts: bool,
+}
+
+/// What the step before the call has decided, and written.
+#[derive(Debug)]
+pub(super) enum Begun {
+    /// `sending` is written and the places are taken: the call may be made once the transaction is committed.
+    Call(Message, Vec<Place>),
+    /// It does not go now.
+    Held(Transition),
+    /// The row is not ours any more.
+    Lost,
+}
+
+/// Which word the row must have for a transition to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// `outcome_reason_code` is `sending`.
+    Begun,
+    Waiting,
+}
+
+/// Before the call: asks the rules, takes the places, and marks the row. Any failure rolls all of it back, and the
+/// message is not sent.
+pub(super) async fn begin(
+    tx: &mut AppTx,
+    room: &Arc<Room>,
+    message: &Claimed,
+    now: DateTime<Utc>,
+) -> Result<Begun, Failure> {
+    let known = known(tx, room, message).await?;
+    let number = match decide(message, &known, &room.rules, now) {
+        Decision::Send(number) => number,
+        Decision::Hold(end) => return hold(tx, room, message, (end, now)).await,
+    };
+    let tables = &room.tables;
+    let places = limits::places(message, &number, &room.rules, now);
+    tables.change(tx, "savepoint places", &[]).await?;
+    let refused = match limits::take(tx, tables, &places, now).await {
+        Ok(()) => twin(tx, room, message, now).await?,
+        Err(Refused::Until(until)) => {
+            Some(Transition::defer(SendOutcome::FailedRateLimit, "rate_limit", until))
+        }
+        Err(Refused::Unsure(failure)) => return Err(failure),
+    };
+    if let Some(end) = refused {
+        tables.change(tx, "rollback to savepoint places", &[]).await?;
+        return hold(tx, room, message, (end, now)).await;
+    }
+    let marked = tables.change(tx, MARK_SENDING, &ours(message, [now.into()])).await?;
+    if marked == 0 {
+        tables.change(tx, "rollback to savepoint places", &[]).await?;
+        return Ok(Begun::Lost);
+    }
+    let message =
+        Message { id: message.id.clone(), number, text: message.text.clone(), tipo: message.tipo.clone() };
+    Ok(Begun::Call(message, places))
+}
+
+async fn hold(
+    tx: &mut AppTx,
+    room: &Arc<Room>,
+    message: &Claimed,
+    (end, now): (Transition, DateTime<Utc>),
+) -> Result<Begun, Failure> {
+    let is_ours = settle(tx, &room.tables, message, &Settling { end: &end, held: Held::Waiting, now }).await?;
+    Ok(if is_ours { Begun::Held(end) } else { Begun::Lost })
+}
+
+/// The number and the state of the client.
+async fn known(tx: &mut AppTx, room: &Room, message: &Claimed) -> Result<Known, Failure> {
+    let mut known = Known { number: message.number.clone().filter(|number| !number.trim().is_empty()), lead: None };
+    let Some(client) = message.client.as_deref() else { return Ok(known) };
+    let has = |adopted: &Adopted, table, column| {
+        // A client that cannot be one of the table is not looked for: the cast would fail the whole transaction.
+        adopted.column(table, column).is_some_and(|found| fits(found, client))
+    };
+    if known.number.is_none() && has(&room.tables, CLIENTES.name, "id") {
+        let rows = room.tables.rows(tx, CLIENT_NUMBER, &[client.into()]).await?;
+        known.number = rows.first().and_then(|row| row.text("telefone"));
+    }
+    let leads = room.leads.as_ref().filter(|leads| has(leads, DOCTOR_STATE.name, "cliente_id"));
+    if let Some(leads) = leads {
+        let rows = leads.rows(tx, LEAD, &[client.into()]).await?;
+        known.lead = rows.first().map(|row| Lead {
+            permission: row.text("permission_state").unwrap_or_default(),
+            cooling_off_until: row.instant("cooling_off_until"),
+            next_allowed_at: row.instant("next_allowed_at"),
+            contacts_of_week: row.whole("contact_count_7d").unwrap_or(0),
+        });
+    }
+    Ok(known)
+}
+
+/// What a message with the same `dedupe_key` says of this one. Asked after the places are taken: all messages need the
+/// place of the hour, so of two twins only one can be here, and the other finds it marked.
+async fn twin(
+    tx: &mut AppTx,
+    room: &Room,
+    message: &Claimed,
+    now: DateTime<Utc>,
+) -> Result<Option<Transition>, Failure> {
+    let Some(key) = message.dedupe_key() else { return Ok(None) };
+    let statement = same_key(room.tables.dialect());
+    let rows = room.tables.rows(tx, &statement, &[key.into(), message.id.as_str().into()]).await?;
+    Ok(rows.first().map(|row| match row.text("found").as_deref() {
+        Some("sending") => Transition::defer(SendOutcome::Deduped, "twin_is_sending", now + TWIN_WAIT),
+        _ => Transition::new(Status::Bloqueada, SendOutcome::Deduped, "deduped"),
+    }))
+}
+
+/// A transition to be written.
+pub(super) struct Settling<'a> {
+    pub end: &'a Transition,
+    pub held: Held,
+    pub now: DateTime<Utc>,
+}
+
+/// Writes a transition, and the row of a message that has died. `false` = the row is not ours any more, and nothing is
+/// written.
+pub(super) async fn settle(
+    tx: &mut AppTx,
+    tables: &Adopted,
+    message: &Claimed,
+    settling: &Settling<'_>,
+) -> Result<bool, Failure> {
+    let Settling { end, held, now } = *settling;
+    let statement = match held {
+        Held::Begun => SETTLE_BEGUN,
+        Held::Waiting => SETTLE_WAITING,
+    };
+    let sent_at = (end.status == Status::Enviada).then_some(now);
+    let params = ours(
+        message,
+        [
+            end.status.word().into(),
+            end.again_at.into(),
+            Param::Whole(Some(end.spends_try.into())),
+            end.why.clone().into(),
+            outcome(tables, end.outcome).into(),
+            end.reason.into(),
+            now.into(),
+            end.provider_message_id.clone().into(),
+            sent_at.into(),
+        ],
+    );
+    if tables.change(tx, statement, &params).await? == 0 {
+        return Ok(false);
+    }
+    if end.is_dead() {
+        dead::bury(tx, tables, message, (end, now)).await?;
+    }
+    Ok(true)
+}
+
+/// What is known after a call.
+#[derive(Debug, Clone)]
+pub(super) struct Ended {
+    /// `None` = nothing was sent, and the message goes back as it was.
+    pub end: Option<Transition>,
+    pub places: Vec<Place>,
+    pub now: DateTime<Utc>,
+}
+
+/// After the call: its end, the true time of the message, and the contact. `false` = the row is not ours any more.
+pub(super) async fn record(tx: &mut AppTx, room: &Room, message: &Claimed, ended: &Ended) -> Result<bool, Failure> {
+    let Ended { end, places, now } = ended;
+    let now = *now;
+    let Some(end) = end else {
+        let is_ours = 0 < room.tables.change(tx, UNDO_SENDING, &ours(message, [])).await?;
+        limits::give_back(tx, &room.tables, if is_ours { places } else { &[] }).await?;
+        return Ok(is_ours);
+    };
+    let settling = Settling { end, held: Held::Begun, now };
+    if !settle(tx, &room.tables, message, &settling).await? {
+        return Ok(false);
+    }
+    if end.outcome == SendOutcome::FailedCircuitOpen {
+        limits::give_back(tx, &room.tables, places).await?;
+    } else {
+        limits::arrived(tx, &room.tables, places, now).await?;
+    }
+    if end.status == Status::Enviada {
+        touch(tx, room, message, now).await?;
+    }
+    Ok(true)
+}
+
+async fn touch(tx: &mut AppTx, room: &Room, message: &Claimed, now: DateTime<Utc>) -> Result<(), Failure> {
+    let (Some(leads), Some(client)) = (room.leads.as_ref().filter(|_| room.record_contacts), &message.client) else {
+        return Ok(());
+    };
+    let is_client = leads.column(DOCTOR_STATE.name, "cliente_id").is_some_and(|found| fits(found, client));
+    if is_client {
+        let contacts = Param::Whole(Some(message.is_proactive().into()));
+        leads.change(tx, TOUCH, &[client.as_str().into(), now.into(), contacts]).await?;
+    }
+    Ok(())
+}
+
+/// Puts messages back that were claimed and not begun; how many were still ours.
+pub(super) async fn release(tx: &mut AppTx, tables: &Adopted, messages: &[Claimed]) -> Result<u64, Failure> {
+    let mut released = 0;
+    for message in messages {
+        released += tables.change(tx, RELEASE, &ours(message, [])).await?;
+    }
+    Ok(released)
+}
+
+/// The parameters of a statement on a row that is ours, and what it needs beyond.
+fn ours<const N: usize>(message: &Claimed, more: [Param; N]) -> Vec<Param> {
+    let mut params = vec![Param::from(message.id.as_str()), message.since.into()];
+    params.extend(more);
+    params
+}
+
+/// The word for an outcome that the team's column takes: one that an enumeration lacks becomes FAILED_PROVIDER, and the
+/// reason code tells the rest.
+pub(super) fn outcome(tables: &Adopted, outcome: SendOutcome) -> Option<&'static str> {
+    let labels = tables.column(FILA_MENSAGENS.name, "outcome").map(|found| found.labels.as_slice()).unwrap_or_default();
+    let takes = |word: &&str| labels.is_empty() || labels.iter().any(|label| label == word);
+    [outcome.word(), SendOutcome::FailedProvider.word()].into_iter().find(takes)
+}
