@@ -23,7 +23,7 @@ pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending, History, Q
 pub use gate::ask_gate;
 pub use scope::{Scope, Targets};
 pub use sql::Statement;
-use team::TeamTable;
+use team::{Adopted, TeamTable};
 pub use tools::Tools;
 
 /// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
@@ -80,6 +80,13 @@ trait Handler: Sized + Clone + PartialEq + Serialize + DeserializeOwned + JsonSc
     /// The statements a database can prepare in advance, to find what is wrong before 08:00.
     fn statements(&self, own: Dialect) -> Vec<Statement> {
         let _ = own;
+        Vec::new()
+    }
+
+    /// What is doubtful in the tables of the team as they were found, one message each, with its remedy; told by
+    /// `workers check`.
+    fn doubts(&self, found: &Adopted) -> Vec<String> {
+        let _ = found;
         Vec::new()
     }
 
@@ -173,6 +180,11 @@ macro_rules! handlers {
             /// Statements that `workers check` can prepare; `own` is what the daemon's own database speaks.
             pub fn statements(&self, own: Dialect) -> Vec<Statement> {
                 match self { $(Self::$variant(settings) => settings.statements(own)),+ }
+            }
+
+            /// What is doubtful in these tables as they were found, to be told and no more.
+            pub fn doubts(&self, found: &Adopted) -> Vec<String> {
+                match self { $(Self::$variant(settings) => settings.doubts(found)),+ }
             }
 
             /// The tables of the team that this work needs; the handler creates or adopts them when it runs.

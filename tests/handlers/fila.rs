@@ -78,7 +78,9 @@ const DEAD: &str = "\
 /// When each message is due, in Unix seconds.
 async fn due(home: &Home) -> Vec<String> {
     let text = match home {
-        Home::Sqlite { .. } => "select conteudo || ' ' || cast(unixepoch(agendar_para) as text) from fila_mensagens where agendar_para is not null order by conteudo",
+        Home::Sqlite { .. } => {
+            "select conteudo || ' ' || cast(unixepoch(agendar_para) as text) from fila_mensagens where agendar_para is not null order by conteudo"
+        }
         Home::Postgres { .. } => {
             "select conteudo || ' ' || cast(cast(extract(epoch from agendar_para) as bigint) as text) from fila_mensagens where agendar_para is not null order by conteudo"
         }
@@ -122,7 +124,8 @@ async fn due_messages_are_sent_in_their_order_and_nothing_is_sent_again() {
         );
         assert_eq!((second.items, second.left), (Some(1), Some(0)));
         assert_eq!((third.items, third.left), (Some(0), Some(0)));
-        let sent = "select provider_message_id from fila_mensagens where enviada_em is not null and processando_desde is null";
+        let sent =
+            "select provider_message_id from fila_mensagens where enviada_em is not null and processando_desde is null";
         assert_eq!(home.texts(sent).await.len(), 4);
         let waiting = home.texts("select cast(count(*) as text) from fila_mensagens where status = 'pendente'").await;
         assert_eq!(waiting, ["1"]);
@@ -134,8 +137,10 @@ async fn the_number_is_the_message_s_or_its_client_s_and_without_one_it_is_tried
     for home in Home::both().await {
         made(&home).await;
         let client = match home {
-            Home::Sqlite { .. } => "insert into clientes (id, telefone) values (7, '+55 11 95555-0100'); \
-                insert into fila_mensagens (conteudo, cliente_id) values ('a client', '7'), ('b nobody', '8'), ('c odd', 'x')",
+            Home::Sqlite { .. } => {
+                "insert into clientes (id, telefone) values (7, '+55 11 95555-0100'); \
+                insert into fila_mensagens (conteudo, cliente_id) values ('a client', '7'), ('b nobody', '8'), ('c odd', 'x')"
+            }
             Home::Postgres { .. } => {
                 "insert into clientes (id, telefone) values ('01941111-0000-7000-8000-000000000007', '+55 11 95555-0100'); \
                 insert into fila_mensagens (conteudo, cliente_id) values \
@@ -155,7 +160,10 @@ async fn the_number_is_the_message_s_or_its_client_s_and_without_one_it_is_tried
         assert_eq!((early.items, early.items_failed), (Some(0), 0));
         assert_eq!((second.kind, second.message.as_str()), (FailureKind::Permanent, "no message was sent, 2 failed"));
         let report = third.report.expect("what was done");
-        assert_eq!(report.result.expect("a result")["errors"][0]["error"], "neither the message nor its client has a number");
+        assert_eq!(
+            report.result.expect("a result")["errors"][0]["error"],
+            "neither the message nor its client has a number"
+        );
         assert_eq!(
             home.texts(MESSAGES).await,
             [
@@ -172,7 +180,9 @@ async fn the_number_is_the_message_s_or_its_client_s_and_without_one_it_is_tried
 async fn what_a_client_wants_is_kept_and_sends_are_written_down() {
     for home in Home::both().await {
         made(&home).await;
-        commit(crate::attempt::work("temperature_decay", json!({})).run(context(home.app())).await).await.expect("a table");
+        commit(crate::attempt::work("temperature_decay", json!({})).run(context(home.app())).await)
+            .await
+            .expect("a table");
         let ids = |n: u32| match home {
             Home::Sqlite { .. } => format!("{n}"),
             Home::Postgres { .. } => format!("01941111-0000-7000-8000-00000000000{n}"),
@@ -393,7 +403,11 @@ async fn what_lost_its_worker_is_rescued_and_never_sent_twice() {
         );
         assert_eq!(
             home.texts(DEAD).await,
-            ["b claimed for the third time: stuck 3", "c was being sent: unknown 1", "e claimed by a stranger: unknown 1"]
+            [
+                "b claimed for the third time: stuck 3",
+                "c was being sent: unknown 1",
+                "e claimed by a stranger: unknown 1"
+            ]
         );
     }
 }
@@ -509,7 +523,8 @@ async fn two_replicas_at_once_keep_the_limits_and_send_twins_once() {
 
     let sent = [reports.0, reports.1].map(|report| report.expect("a run").items.expect("items"));
     assert_eq!(sent.iter().sum::<u64>(), 10, "{sent:?}");
-    let twins = "select metadata ->> 'dedupe_key' from fila_mensagens where status = 'enviada' group by 1 having 1 < count(*)";
+    let twins =
+        "select metadata ->> 'dedupe_key' from fila_mensagens where status = 'enviada' group by 1 having 1 < count(*)";
     assert_eq!(home.texts(twins).await, Vec::<String>::new());
 }
 
@@ -530,6 +545,9 @@ async fn a_missing_table_is_made_only_where_that_is_allowed() {
 
         let failure = commit(work(json!({}), &wide_open()).run(ctx).await).await.expect_err("forbidden");
 
-        assert_eq!(failure.message, "table fila_mensagens is missing, and create_team_tables = false forbids to create it");
+        assert_eq!(
+            failure.message,
+            "table fila_mensagens is missing, and create_team_tables = false forbids to create it"
+        );
     }
 }

@@ -58,7 +58,13 @@ async fn a_team_s_own_tables_are_adopted_as_they_are() {
             from fila_mensagens order by conteudo";
         assert_eq!(
             home.texts(messages).await,
-            ["a: enviada 0", "b later: pendente 0", "c nobody: pendente 1", "d old: cancelada 0", "e same number: pendente 0"]
+            [
+                "a: enviada 0",
+                "b later: pendente 0",
+                "c nobody: pendente 1",
+                "d old: cancelada 0",
+                "e same number: pendente 0"
+            ]
         );
         for later in [3, 8] {
             run_with(home, noon() + TimeDelta::minutes(later), json!({}), &wide_open()).await.ok();
@@ -71,7 +77,10 @@ async fn a_team_s_own_tables_are_adopted_as_they_are() {
         where outcome is not null and conteudo <> 'b later' order by conteudo";
     let ends = postgres.texts(ends).await;
     assert_eq!(ends[..3], ["a SENT sent", "c nobody FAILED_PROVIDER no_number", "d old FAILED_PROVIDER expired"]);
-    assert_eq!(postgres.texts("select erro from fila_mensagens where conteudo like 'c%'").await, ["neither the message "]);
+    assert_eq!(
+        postgres.texts("select erro from fila_mensagens where conteudo like 'c%'").await,
+        ["neither the message "]
+    );
 }
 
 #[tokio::test]

@@ -95,7 +95,8 @@ pub async fn retry(tx: &mut AppTx, adopted: &Adopted, message: &str, now: DateTi
     if !adopted.has(FILA_MENSAGENS_DLQ.name, "reenviada_em") {
         return adopted.change(tx, FORGET, &[message.into()]).await.map(|_| true);
     }
-    let resent = "update fila_mensagens_dlq set reenviada_em = $2 where mensagem_id = @type(fila_mensagens_dlq.mensagem_id, $1)";
+    let resent =
+        "update fila_mensagens_dlq set reenviada_em = $2 where mensagem_id = @type(fila_mensagens_dlq.mensagem_id, $1)";
     adopted.change(tx, resent, &[message.into(), now.into()]).await.map(|_| true)
 }
 
