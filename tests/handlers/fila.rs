@@ -8,7 +8,10 @@ use emponto::{
         run::{Failure, FailureKind, Report},
         schedule::Zone,
     },
-    handlers::{Context, Outbound, Scope, Targets, Tools, Work, fila::dead, team},
+    handlers::{
+        Context, Outbound, Scope, Targets, Tools, Work,
+        fila::dead::{DeadLetters, Decided, Decision, Verdict, Which},
+    },
     outbound::Allowlist,
 };
 use serde_json::{Value, json};
@@ -460,23 +463,31 @@ async fn a_person_sends_dead_letters_again_or_lets_them_go() {
         home.execute(ABANDONED).await;
         run(&home, noon()).await.expect("a rescue");
         let later = noon() + TimeDelta::hours(2);
+        let which = Which { reason: None, until: later, limit: 10 };
+        let decision = |verdict| Decision { verdict, by: "Ana".into(), at: later };
         let mut tx = (home.app().begin)().await.expect("a transaction");
-        let tables = [&team::tables::FILA_MENSAGENS, &team::tables::FILA_MENSAGENS_DLQ];
-        let adopted = team::adopt(&mut tx, &tables, false).await.expect("they are there");
+        let dead = DeadLetters::find(&mut tx).await.expect("an answer").expect("there is a queue");
 
-        let letters = dead::list(&mut tx, &adopted, 10).await.expect("a list");
-        let id = |reason: &str, n: usize| {
+        let letters = dead.list(&mut tx, &which, false).await.expect("a list");
+        let id = |reason: &str| {
             let mut with = letters.iter().filter(|letter| letter.reason == reason);
-            with.nth(n).expect("a letter").message.clone()
+            with.next().expect("a letter").id.clone()
         };
-        let retried = dead::retry(&mut tx, &adopted, &id("unknown", 0), later).await.expect("an answer");
-        let twice = dead::retry(&mut tx, &adopted, &id("unknown", 0), later).await.expect("an answer");
-        let discarded = dead::discard(&mut tx, &adopted, &id("stuck", 0), later).await.expect("an answer");
-        let unknown = dead::retry(&mut tx, &adopted, "no such id", later).await.expect("an answer");
-        let left = dead::list(&mut tx, &adopted, 10).await.expect("a list");
+        let mut decided = Vec::new();
+        for (id, verdict) in [
+            (id("unknown"), Verdict::Retry),
+            (id("unknown"), Verdict::Retry),
+            (id("stuck"), Verdict::Discard),
+            ("no such id".to_owned(), Verdict::Retry),
+        ] {
+            decided.push(dead.decide(&mut tx, &id, &decision(verdict)).await.expect("an answer"));
+        }
+        let left = dead.list(&mut tx, &which, false).await.expect("a list");
         tx.commit().await.expect("it commits");
 
-        assert_eq!((letters.len(), retried, twice, discarded, unknown, left.len()), (3, true, false, true, false, 1));
+        let again = Decided::NotDead("pendente".into());
+        assert_eq!(decided, [Decided::Done, again, Decided::Done, Decided::Absent]);
+        assert_eq!((letters.len(), left.len()), (3, 1));
         run(&home, later).await.expect("the retried one is sent");
         let messages = home.texts(MESSAGES).await;
         let discarded = "b claimed for the third time: cancelada FAILED_TIMEOUT discarded 3".to_owned();

@@ -121,3 +121,20 @@ async fn times_of_all_forms_are_read_on_sqlite() {
     );
     assert_eq!(instant("2025-01-08T12:00:00Z"), noon());
 }
+
+#[tokio::test]
+async fn dead_letters_that_cannot_hold_the_ids_are_told_before_one_dies() {
+    let home = Home::postgres().await;
+    made(&home).await;
+    home.execute("alter table fila_mensagens_dlq alter column mensagem_id type bigint using 0").await;
+
+    let failure = run(&home, noon()).await.expect_err("no id of a message fits");
+
+    let mend = "alter table fila_mensagens_dlq alter column mensagem_id type text";
+    let expected = format!(
+        "fila_mensagens_dlq.mensagem_id is bigint and cannot hold fila_mensagens.id, which is uuid; mend with: {mend}"
+    );
+    assert_eq!(failure.message, expected);
+    home.execute(mend).await;
+    run(&home, noon()).await.expect("the statement that was given repairs it");
+}

@@ -127,7 +127,7 @@ impl Handler for Settings {
     }
 
     fn doubts(&self, found: &Adopted) -> Vec<String> {
-        send::missing_labels(found)
+        send::misfit(found).into_iter().chain(send::missing_labels(found)).collect()
     }
 
     fn team_tables(&self) -> Vec<&'static TeamTable> {
@@ -161,6 +161,9 @@ impl Settings {
         transaction::apart(ctx, move |tx| {
             Box::pin(async move {
                 let tables = team::adopt(tx, &TABLES, may_create).await?;
+                if let Some(misfit) = send::misfit(&tables) {
+                    return Err(Failure::permanent(misfit));
+                }
                 let leads = team::look_at(tx, &send::LEADS).await?;
                 let room = Room { tables, leads, rules, record_contacts };
                 limits::sweep(tx, &room.tables, now).await?;

@@ -17,10 +17,10 @@ use super::{
 use crate::{
     domain::run::Failure,
     handlers::{
-        AppTx,
+        AppTx, Dialect,
         team::{
             Adopted, FoundColumn, Param, TeamColumn, TeamTable,
-            tables::{CLIENTES, FILA_MENSAGENS},
+            tables::{CLIENTES, FILA_MENSAGENS, FILA_MENSAGENS_DLQ},
         },
     },
     outbound::{Message, SendOutcome},
@@ -285,4 +285,20 @@ pub(super) fn missing_labels(tables: &Adopted) -> Vec<String> {
         )
     };
     missing.map(message).collect()
+}
+
+/// Why the dead letters cannot hold the ids of the messages, and what mends it; `None` = they can. Found out at the
+/// first death, it would hold up every run.
+pub(super) fn misfit(tables: &Adopted) -> Option<String> {
+    let kind = |table, column| tables.column(table, column).map(|found| found.kind.as_str());
+    let (id, dead) = (kind(FILA_MENSAGENS.name, "id")?, kind(FILA_MENSAGENS_DLQ.name, "mensagem_id")?);
+    let takes_all = !["uuid", "smallint", "integer", "bigint"].contains(&dead);
+    let is_number = |kind| ["smallint", "integer", "bigint"].contains(&kind);
+    let fits = takes_all || tables.dialect() == Dialect::Sqlite || id == dead || is_number(id) && dead == "bigint";
+    (!fits).then(|| {
+        format!(
+            "fila_mensagens_dlq.mensagem_id is {dead} and cannot hold fila_mensagens.id, which is {id}; \
+             mend with: alter table fila_mensagens_dlq alter column mensagem_id type text"
+        )
+    })
 }
