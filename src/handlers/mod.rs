@@ -23,7 +23,7 @@ pub use context::{AppDatabase, AppTx, Context, Dialect, Done, Ending, History, Q
 pub use gate::ask_gate;
 pub use scope::{Scope, Targets};
 pub use sql::Statement;
-use team::TeamTable;
+use team::{Adopted, TeamTable};
 pub use tools::Tools;
 
 /// Handlers of later releases, none at present: a job that names one is refused as "not supported yet", never ignored.
@@ -93,6 +93,11 @@ trait Handler: Sized + Clone + PartialEq + Serialize + DeserializeOwned + JsonSc
     async fn examine(&self, tx: &mut AppTx) -> Result<Vec<String>, Failure> {
         let _ = tx;
         Ok(Vec::new())
+    /// What is doubtful in the tables of the team as they were found, one message each, with its remedy; told by
+    /// `workers check`.
+    fn doubts(&self, found: &Adopted) -> Vec<String> {
+        let _ = found;
+        Vec::new()
     }
 
     /// The tables of the team that it works on; its statements may wear the marks of [`team::Adopted`] then.
@@ -195,6 +200,9 @@ macro_rules! handlers {
             /// What the daemon's own database says against this work beyond its statements; `workers check` asks.
             pub async fn examine(&self, tx: &mut AppTx) -> Result<Vec<String>, Failure> {
                 match self { $(Self::$variant(settings) => settings.examine(tx).await),+ }
+            /// What is doubtful in these tables as they were found, to be told and no more.
+            pub fn doubts(&self, found: &Adopted) -> Vec<String> {
+                match self { $(Self::$variant(settings) => settings.doubts(found)),+ }
             }
 
             /// The tables of the team that this work needs; the handler creates or adopts them when it runs.

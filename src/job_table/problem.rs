@@ -54,6 +54,7 @@ codes! {
     NoEffect = "W107", "A key has no effect beside the others.";
     ZoneData = "W108", "Two editions of the zone data disagree about the next firings.";
     DoubtfulWork = "W109", "The settings of the handler are possible and probably not meant.";
+    DoubtfulTable = "W110", "A table of the team's can be worked on, and not everything can be written as meant.";
 }
 
 impl Code {

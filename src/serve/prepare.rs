@@ -65,6 +65,36 @@ pub async fn refused_statements(
     Ok(refused)
 }
 
+/// What is doubtful in the tables of the team that jobs work on, one message each. A table that cannot be used at all is
+/// told by `refused_statements`.
+pub async fn doubtful_tables(
+    table: &JobTable,
+    database: &DatabaseConfig,
+    may_create: bool,
+) -> Result<Vec<(JobName, String)>, StoreError> {
+    let with_tables: Vec<_> = table.jobs.iter().filter(|(_, entry)| !entry.work.team_tables().is_empty()).collect();
+    if with_tables.is_empty() || !database_is_there(database) {
+        return Ok(Vec::new());
+    }
+    let store = Store::open(database).await?;
+    let mut doubts = Vec::new();
+    for (job, entry) in with_tables {
+        // Dropped, and so rolled back.
+        let mut tx = begun(&store).await?;
+        if let Ok(found) = team::adopt(&mut tx, &entry.work.team_tables(), may_create).await {
+            doubts.extend(entry.work.doubts(&found).into_iter().map(|doubt| (job.clone(), doubt)));
+        }
+    }
+    Ok(doubts)
+}
+
+async fn begun(store: &Store) -> Result<AppTx, StoreError> {
+    Ok(match store.begin_app().await? {
+        AppConnection::Postgres(tx) => AppTx::Postgres(tx),
+        AppConnection::Sqlite(connection) => AppTx::Sqlite(connection),
+    })
+}
+
 /// Statements and gates of all jobs.
 fn statements(table: &JobTable, own: Dialect) -> Vec<Asked<'_>> {
     let mut all = Vec::new();
