@@ -12,7 +12,8 @@ use support::{
 
 const JOBS: &str = "version = 1\n[defaults]\ntimezone = \"UTC\"\n[jobs.mensagens]\nrun.noop = {}\n";
 /// What anyone may ask on any listener. Nothing is added here without a reason.
-const PUBLIC: [&str; 6] = ["/healthz", "/livez", "/readyz", "/health", "/health/workers", "/health/jobs"];
+const PUBLIC: [&str; 7] =
+    ["/healthz", "/livez", "/readyz", "/health", "/health/workers", "/health/jobs", "/health/fila"];
 const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW"];
 const OPERATE: &str = "operate-0123456789";
 const READ: &str = "read-0123456789abc";

@@ -9,6 +9,17 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use support::{daemon::Setup, postgres::Database};
 
 const SHIPPED: &str = include_str!("../jobs.toml");
+const JOBS: [&str; 9] = [
+    "fila_worker",
+    "grupos_worker",
+    "handoff_processor",
+    "pilot_mode",
+    "retomada_fora_horario",
+    "temperature_decay",
+    "sync_briefing",
+    "daily_report",
+    "shift_confirmation",
+];
 /// What the banner of a daemon says that has nothing to show.
 const OFFER: &str = "`workers demo`";
 
@@ -173,7 +184,18 @@ async fn a_teams_own_empty_tables_are_filled_as_they_are() {
            tipo varchar(20), prioridade smallint default 5, status estado_fila not null default 'pendente',
            agendar_para timestamp, enviada_em timestamp, metadata json, created_at timestamp default now(),
            max_tentativas smallint default 3, tentativas smallint default 0, erro text, processando_desde timestamp,
-           outcome text, outcome_reason_code text, outcome_at timestamp, provider_message_id text)",
+           outcome text, outcome_reason_code text, outcome_at timestamp, provider_message_id text);
+         create table fila_mensagens_dlq (mensagem_id bigint unique, motivo text, created_at timestamp);
+         create table mensagens_fora_horario (
+           id bigserial primary key, cliente_id bigint, conversa_id bigint, mensagem text, recebida_em timestamptz,
+           processada boolean default false, processada_em timestamptz, processada_resultado text);
+         create table vagas (
+           id serial primary key, data date, hora_inicio time, hora_fim time, status text, pendente_confirmacao_em timestamptz);
+         create table external_handoffs (
+           id serial primary key, vaga_id integer references vagas, cliente_id bigint references clientes,
+           divulgador_nome text, divulgador_telefone text, status text, reserved_until timestamptz,
+           last_followup_at timestamptz, followup_count integer, expired_at timestamptz, created_at timestamptz);
+         create table business_events (dedupe_key text unique, cliente_id bigint)",
     )
     .await;
 
@@ -208,6 +230,28 @@ async fn two_demonstrations_at_once_make_one() {
         assert_eq!(codes, [0, 8]);
         let clients = column(setup, database.as_ref(), "select count(*) from clientes").await;
         assert_eq!(clients, ["60"]);
+    }
+}
+
+/// Without a gateway, an endpoint, an address or a token; before the demonstration and after it.
+#[tokio::test]
+async fn every_shipped_job_runs_with_nothing_configured() {
+    for (setup, _database) in both().await {
+        let daemon = setup.start();
+        for round in ["empty", "filled"] {
+            if round == "filled" {
+                filled(&daemon.setup);
+            }
+            for job in JOBS {
+                let output = daemon.setup.run(&["trigger", job, "--wait", "-o", "json"]);
+                assert_ended(&output, 0, "");
+                let run: Value = serde_json::from_slice(&output.stdout).expect("one JSON value");
+                let end = (run["outcome"].as_str(), run["reason"].as_str());
+                let is_well =
+                    matches!(end, (Some("success"), _) | (Some("skipped"), Some("not_configured" | "fora_horario")));
+                assert!(is_well, "{job} on {round} tables: {run:#}");
+            }
+        }
     }
 }
 

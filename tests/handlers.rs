@@ -18,6 +18,8 @@ mod fila_adopted;
 mod fila_crash;
 #[path = "handlers/gate.rs"]
 mod gate;
+#[path = "handlers/grupos.rs"]
+mod grupos;
 #[path = "handlers/handoffs.rs"]
 mod handoffs;
 #[path = "handlers/http.rs"]
@@ -34,8 +36,14 @@ mod http_signature;
 mod http_traffic;
 #[path = "handlers/noop.rs"]
 mod noop;
+#[path = "handlers/pilot.rs"]
+mod pilot;
 #[path = "handlers/report.rs"]
 mod report;
+#[path = "handlers/retomada.rs"]
+mod retomada;
+#[path = "handlers/retomada_endpoint.rs"]
+mod retomada_endpoint;
 #[path = "handlers/server.rs"]
 mod server;
 #[path = "handlers/shifts.rs"]

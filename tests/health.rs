@@ -80,7 +80,7 @@ fn metrics_named(expression: &str) -> BTreeSet<&str> {
         }
         let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
-        if word.contains('_') && word != "job_name" {
+        if word.contains('_') && !["job_name", "label_replace"].contains(&word) {
             names.insert(word);
         }
         rest = after;

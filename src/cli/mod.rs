@@ -99,6 +99,9 @@ The SQL of the jobs is prepared in the database when that can be reached. Exit 3
     /// List, show, cancel, retry or prune runs
     #[command(subcommand)]
     Runs(ledger::runs::Runs),
+    /// List queues; show, retry or discard dead letters
+    #[command(subcommand)]
+    Queue(ledger::queue::Queue),
     /// Account for every due instant; exit 1 when one is unexplained
     #[command(after_help = "Examples:
   workers ledger
@@ -164,7 +167,9 @@ impl Arguments {
             Command::Check(arguments) => check(arguments, &flags, output).await,
             Command::Explain(arguments) => explain(&arguments, output),
             Command::Next(arguments) => next(&arguments, &flags, output),
-            Command::Jobs(_) | Command::Runs(_) | Command::Ledger(_) => in_books(command, &flags, output).await,
+            Command::Jobs(_) | Command::Runs(_) | Command::Queue(_) | Command::Ledger(_) => {
+                in_books(command, &flags, output).await
+            }
             Command::Status(arguments) => {
                 let remote = Remote::find(&arguments.at, settings(&flags))?;
                 status::status(&arguments, &remote, output).await
@@ -181,10 +186,12 @@ impl Arguments {
 
 /// The commands on the ledger; the database is closed behind them.
 async fn in_books(command: Command, flags: &Flags, output: Output) -> anyhow::Result<Exit> {
-    let books = books(flags).await?;
+    let Loaded { config, table } = load(flags)?;
+    let books = Books::open(table, &serve::database(&config)).await?;
     let ended = match command {
         Command::Jobs(command) => ledger::jobs::jobs(&books, command, output).await,
         Command::Runs(command) => ledger::runs::runs(&books, command, output).await,
+        Command::Queue(command) => ledger::queue::queue(&books, &config, command, output).await,
         Command::Ledger(arguments) => ledger::account::ledger(&books, &arguments, output).await,
         _ => unreachable!("no other command is sent here"),
     };

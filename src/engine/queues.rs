@@ -9,7 +9,7 @@ use crate::{
     domain::{health::QueueFigures, run::Failure},
     handlers::{AppDatabase, AppTx, QueueLook},
     job_table::Entry,
-    store::AppConnection,
+    store::{AppConnection, Store},
 };
 
 /// How long one look may take, with the way to the database.
@@ -24,7 +24,7 @@ pub async fn look(engine: &Engine, observer: &Observer) {
             job: Arc::clone(&entry.job),
             now: engine.clock.now(),
             tools: desk.tools.clone(),
-            database: looking(engine),
+            database: looking(&engine.store, engine.database.clone()),
         };
         if let Some(seen) = seen(engine, entry, look).await {
             observer.saw_queue(&entry.job.name, seen, engine.clock.now());
@@ -51,9 +51,9 @@ async fn seen(engine: &Engine, entry: &Entry, look: QueueLook) -> Option<Result<
     }
 }
 
-/// The way to the daemon's own database for those who only look.
-fn looking(engine: &Engine) -> AppDatabase {
-    let store = engine.store.clone();
+/// The way to the daemon's own database for those who only look: `database`, with other transactions.
+pub fn looking(store: &Store, database: AppDatabase) -> AppDatabase {
+    let store = store.clone();
     AppDatabase {
         begin: Arc::new(move || {
             let store = store.clone();
@@ -65,6 +65,6 @@ fn looking(engine: &Engine) -> AppDatabase {
                 }
             })
         }),
-        ..engine.database.clone()
+        ..database
     }
 }

@@ -17,6 +17,7 @@ use crate::domain::{
 };
 
 /// Everything a handler may know and use. Never the store.
+#[derive(Clone)]
 pub struct Context {
     pub run: Arc<Run>,
     pub job: Arc<Job>,

@@ -27,7 +27,7 @@ use team::TeamTable;
 pub use tools::Tools;
 
 /// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
-pub const LATER: &[&str] = &["grupos", "pilot", "retomada", "drain"];
+pub const LATER: &[&str] = &["drain"];
 
 /// The time that most handlers have to end by themselves.
 const STOP_GRACE: Duration = Duration::from_millis(200);
@@ -202,6 +202,12 @@ handlers! {
     briefing as Briefing,
     /// Tells the team what a day brought.
     report as Report,
+    /// Runs a cycle of the group pipeline and watches its queue.
+    grupos as Grupos,
+    /// Answers what came in out of business hours.
+    retomada as Retomada,
+    /// Watches how the pilot group fares.
+    pilot as Pilot,
     /// Does nothing.
     noop as Noop,
 }

@@ -230,7 +230,11 @@ impl Shown {
                 "Successes in a row without an item, of jobs that expect some",
                 &["job_name"],
             ),
-            queue_size: at.whole_gauges("queue_size", "Runs waiting, or what waits in the table that a job drains and is due", &["queue"]),
+            queue_size: at.whole_gauges(
+                "queue_size",
+                "Runs waiting, or what waits in the table that a job drains and is due",
+                &["queue"],
+            ),
             queue_states: at.whole_gauges(
                 "workers_queue_size",
                 "Runs of a queue, by state (failed = in the last 24 h); rows of a drained table, by state",

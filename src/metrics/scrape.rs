@@ -9,9 +9,7 @@ use super::{
     process,
 };
 use crate::domain::{
-    health::{
-        Health, JobHealth, JobStats, JobStatus, QueueFigures, Snapshot, WatchedQueue, figures_seen, last_tick,
-    },
+    health::{Health, JobHealth, JobStats, JobStatus, QueueFigures, Snapshot, WatchedQueue, figures_seen, last_tick},
     job::{ExpectItems, Job},
 };
 

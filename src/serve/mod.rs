@@ -9,6 +9,7 @@ mod signals;
 mod volume;
 mod opening;
 mod house;
+pub mod queue;
 mod table;
 
 use std::{

@@ -163,7 +163,7 @@ pub fn condemns_what_is_wrong() {
         is_delivered: answer == Answer::Created,
         answer,
     };
-    let sent = |message, at, number| call(message, at, Answer::Created, number);
+    let sent = |message: usize, at: &str, number: usize| call(message, at, Answer::Created, number);
     let of_kind = |kinds: &[&str]| {
         let is_wanted = |index: &usize| {
             let message = &roster.messages[*index];

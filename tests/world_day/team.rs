@@ -175,6 +175,14 @@ pub async fn queue_until(home: &Home, roster: &mut Roster, now: DateTime<Utc>) {
     roster.queued += ready;
 }
 
+/// Whether a run would find something to do, expiry and rescue included.
+pub async fn something_is_due(home: &Home, now: DateTime<Utc>) -> bool {
+    let (mut tx, adopted) = adopted(home).await;
+    let query = "select count(*) from fila_mensagens where status = 'processando' \
+        or (status = 'pendente' and coalesce(@instant(agendar_para) <= @instant($1), 1 = 1))";
+    0 < adopted.count(&mut tx, query, &[now.into()]).await.unwrap()
+}
+
 /// Every row of the queue.
 pub async fn rows(home: &Home) -> Vec<Ended> {
     let (mut tx, adopted) = adopted(home).await;

@@ -12,7 +12,8 @@ create table if not exists mensagens_fora_horario (
   inbound_message_id text
 );
 
-create index if not exists mensagens_fora_horario_a_responder on mensagens_fora_horario (recebida_em) where not processada;
+create index if not exists mensagens_fora_horario_a_responder on mensagens_fora_horario (recebida_em)
+  where coalesce(cast(processada as text), 'false') in ('false', '0');
 
 -- Some hosts let anyone with a public key read new tables; rows are for the owner until somebody says otherwise.
 alter table mensagens_fora_horario enable row level security;

@@ -12,4 +12,5 @@ create table if not exists mensagens_fora_horario (
   inbound_message_id text
 );
 
-create index if not exists mensagens_fora_horario_a_responder on mensagens_fora_horario (recebida_em) where not processada;
+create index if not exists mensagens_fora_horario_a_responder on mensagens_fora_horario (recebida_em)
+  where coalesce(cast(processada as text), 'false') in ('false', '0');

@@ -2,6 +2,7 @@
 
 pub mod books;
 pub mod jobs;
+pub mod queue;
 pub mod runs;
 pub mod change;
 pub mod prune;

@@ -112,7 +112,7 @@ struct Judged<'a> {
 
 impl<'a> Judged<'a> {
     fn new(job: &'a Job, snapshot: &'a Snapshot, now: DateTime<Utc>) -> Self {
-        let Some(stats) = snapshot.jobs.get(&job.name) else { return Self::not_seen_yet(job, now) };
+        let Some(stats) = snapshot.jobs.get(&job.name) else { return Self::not_seen_yet(job, snapshot, now) };
         let patience = patience(job, stats, now);
         let look = JobLook { job, stats, snapshot, patience, now };
         let backlog = queue_alerts(&look);
@@ -148,13 +148,16 @@ impl<'a> Judged<'a> {
     }
 
     /// A placeholder is one before the database has said anything of it.
-    fn not_seen_yet(job: &'a Job, now: DateTime<Utc>) -> Self {
+    fn not_seen_yet(job: &'a Job, snapshot: &'a Snapshot, now: DateTime<Utc>) -> Self {
         let (status, why) = match (&job.disabled, job.handler) {
             (Some(_), _) => (JobStatus::Disabled, Why::Disabled),
             (None, "noop") => (JobStatus::Placeholder, Why::Noop),
             _ => (JobStatus::Healthy, Why::NotSeenYet),
         };
-        Self { status, why: Some(why), ..Self::unjudged(job, now) }
+        // Its queue may have been seen before its runs.
+        let (stats, patience) = (&JobStats::new(now), None);
+        let alerts = queue_alerts(&JobLook { job, stats, snapshot, patience, now });
+        Self { status, why: Some(why), alerts, ..Self::unjudged(job, now) }
     }
 
     fn health(&self) -> JobHealth {

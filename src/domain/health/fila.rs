@@ -43,7 +43,7 @@ pub struct FilaMetrics {
     pub erros_ultima_hora: Option<i64>,
     /// How long the oldest of `pendentes` has been due, in whole minutes.
     pub mensagem_mais_antiga_min: Option<i64>,
-    /// `processando` for more than an hour.
+    /// `processando` for longer than the job's `stuck_after`, an hour unless it says otherwise.
     pub travadas: Option<i64>,
 }
 

@@ -8,8 +8,9 @@ use super::{
     *,
 };
 use crate::domain::{
+    health::{QueueFigures, WatchedQueue},
     job::JobName,
-    run::{RunId, State, Trigger},
+    run::{ReplicaId, RunId, State, Trigger},
 };
 
 fn at(seconds: i64) -> DateTime<Utc> {
@@ -161,13 +162,18 @@ fn nothing_is_summed_up_where_nobody_wants_it() {
 
 #[test]
 fn a_queue_says_that_it_is_alive_and_how_long_it_is() {
-    let mut stats = JobStats::new(at(0));
+    let job = JobName::from_store("mensagens");
+    let mut look = Snapshot::starting(ReplicaId(Uuid::nil()), "0.1.0", at(0));
+    let said = |look: &Snapshot| sign_of_life(Some(sizes(&job, &look.jobs[&job], look)));
+    look.jobs.insert(job.clone(), JobStats::new(at(0)));
 
-    assert_eq!(sign_of_life(Some(&stats)), "alive, queue empty (queued=0, processing=0)");
-    (stats.waiting, stats.running) = (3, 1);
-    assert_eq!(sign_of_life(Some(&stats)), "alive (queued=3, processing=1)");
-    stats.left = Some(0);
-    stats.running = 0;
-    assert_eq!(sign_of_life(Some(&stats)), "alive, queue empty (queued=0, processing=0)");
+    assert_eq!(said(&look), "alive, queue empty (queued=0, processing=0)");
+    look.jobs.values_mut().for_each(|stats| (stats.waiting, stats.running) = (3, 1));
+    assert_eq!(said(&look), "alive (queued=3, processing=1)");
+    look.jobs.values_mut().for_each(|stats| (stats.left, stats.running) = (Some(0), 0));
+    assert_eq!(said(&look), "alive, queue empty (queued=0, processing=0)");
+    let seen = QueueFigures { left: 7, running: 2, ..QueueFigures::empty(at(0)) };
+    look.queues.insert(job.clone(), WatchedQueue { figures: Some(seen), ..WatchedQueue::new(at(0)) });
+    assert_eq!(said(&look), "alive (queued=7, processing=2)", "its table is newer than its runs");
     assert_eq!(sign_of_life(None), "alive, size of the queue not known: the database does not answer");
 }

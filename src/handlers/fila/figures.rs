@@ -6,10 +6,7 @@ use crate::{
     domain::{health::QueueFigures, run::Failure},
     handlers::{
         AppTx,
-        team::{
-            self, Adopted,
-            tables::{FILA_MENSAGENS, FILA_MENSAGENS_DLQ},
-        },
+        team::{self, tables::FILA_MENSAGENS},
     },
 };
 
@@ -31,12 +28,9 @@ pub(super) const FIGURES: &str = "\
          and @instant(coalesce(processando_desde, agendar_para, created_at)) < @instant($3)) as stuck,
       (select count(*) from fila_mensagens
        where status = 'enviada' and @instant($2) < @instant(enviada_em)) as sent,
+      (select count(*) from fila_mensagens where status = 'erro') as dead,
       (select count(*) from fila_mensagens
        where status = 'erro' and @instant($2) < @instant(outcome_at)) as errors";
-
-/// Dead letters that nobody has sent again.
-pub(super) const DEAD: &str = "\
-    select count(*) from fila_mensagens_dlq where @optional(fila_mensagens_dlq.reenviada_em) is null";
 
 /// How the queue stands at a moment: `left` + `later` is what `select count(*) from fila_mensagens where status =
 /// 'pendente'` says, `left` the queue's size. Needs no table and makes none; no table = an empty queue.
@@ -53,15 +47,8 @@ pub async fn ask(tx: &mut AppTx, now: DateTime<Utc>, stuck_before: DateTime<Utc>
         oldest_due: row.instant("oldest"),
         running: count("processing"),
         stuck: count("stuck"),
-        failed: dead(tx).await?,
+        failed: count("dead"),
         done_1h: count("sent"),
         errors_1h: count("errors"),
     })
-}
-
-async fn dead(tx: &mut AppTx) -> Result<i64, Failure> {
-    let dead: Option<Adopted> = team::look_at(tx, &FILA_MENSAGENS_DLQ).await?;
-    let Some(dead) = dead else { return Ok(0) };
-    let count = dead.count(tx, DEAD, &[]).await?;
-    Ok(i64::try_from(count).unwrap_or(i64::MAX))
 }

@@ -197,7 +197,8 @@ pub(super) fn all(own: Dialect) -> Vec<Statement> {
         &same_key,
         &places,
     ];
-    let texts = texts.into_iter().chain(dead::STATEMENTS).chain([super::figures::FIGURES, super::figures::DEAD]);
+    let dead = dead::statements(own);
+    let texts = texts.into_iter().chain(dead.iter().map(String::as_str)).chain([super::figures::FIGURES]);
     let statement = |(at, text): (usize, &str)| Statement { text: text.to_owned(), line: at as u64 + 1, database: None };
     texts.enumerate().map(statement).collect()
 }

@@ -6,12 +6,13 @@ mod expect;
 pub(super) mod judge;
 mod poll;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use reqwest::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 pub use expect::{Expect, Statuses};
 pub use poll::Poll;
@@ -23,7 +24,7 @@ pub use crate::outbound::call::{
 use crate::{
     domain::{
         duration::Length,
-        run::Failure,
+        run::{Failure, Run, RunId},
         secret::{MASK, is_name_of_secret},
     },
     outbound::call::{
@@ -83,6 +84,31 @@ async fn send(call: &Call, ctx: &Context) -> Result<Heard, Unheard> {
     outside::send(call, &Caller { clients, lane: &lane, run: ctx.run.id, now: ctx.now, cancelled }).await
 }
 
+/// An answer that nobody has judged yet.
+pub(super) struct Told {
+    pub answer: Answer,
+    /// The call as people see it.
+    pub shown: String,
+}
+
+/// One call of several within an attempt, about one thing. Its ids are made of `key`, the same for the same key, so that
+/// the other side knows a repeat; everything else is as in a call of `run.http`.
+pub(super) async fn ask(settings: &Settings, ctx: &Context, key: &str) -> Result<Told, Unheard> {
+    let run = Run { id: id_of(key), ..Run::clone(&ctx.run) };
+    let ctx = Context { run: Arc::new(run), ..ctx.clone() };
+    let call = call::first(settings, &ctx);
+    let call = call.map_err(|error| Unheard::Failed(Failure::permanent(error).before_effect()))?;
+    let answer = send(&call, &ctx).await?.answer;
+    Ok(Told { answer, shown: call.shown() })
+}
+
+/// A UUID (v8) made of a text.
+fn id_of(key: &str) -> RunId {
+    let hash = Sha256::digest(key.as_bytes());
+    let bytes = hash[..16].try_into().expect("SHA-256 has 32 bytes");
+    RunId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+}
+
 /// What decides whether a call went well.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -122,23 +148,35 @@ impl Settings {
     }
 }
 
-/// Makes a call for another handler, which reads the answer by itself: one with 2xx, or with 304 when the call names what
-/// the caller has. Any other is judged here, as that of a job is.
-pub(super) async fn fetch(settings: &Settings, ctx: &Context) -> Result<Fetched, Failure> {
-    let call = call::first(settings, ctx).map_err(|error| Failure::permanent(error).before_effect())?;
-    let answer = send(&call, ctx).await.map_err(unheard)?.answer;
-    let shown = call.shown();
-    match ending::by_status(&answer) {
-        Err(_) if answer.status == 304 => Ok(Fetched { answer, shown }),
-        judged => judged.map_err(|failure| ending::dressed(failure, &answer, &shown)).map(|()| Fetched { answer, shown }),
-    }
-}
-
 /// What another handler asked for.
 pub(super) struct Fetched {
     pub answer: Answer,
     /// The call as people see it.
     pub shown: String,
+}
+
+/// Makes a call for another handler, which reads the answer by itself: one with 2xx, or with 304 when the call names what
+/// the caller has. Any other is judged here, as that of a job is.
+pub(super) async fn fetch(settings: &Settings, ctx: &Context) -> Result<Fetched, Failure> {
+    let mut call = call::first(settings, ctx).map_err(|error| Failure::permanent(error).before_effect())?;
+    let shown = call.shown();
+    // What is fetched is kept as it is, also where it names its own address; only what people are told must not.
+    let secret_path = call.has_secret_path.then(|| call.url.path().to_owned());
+    (call.has_secret_path, call.known_as) = (false, Some(shown.clone()));
+    let answer = send(&call, ctx).await.map_err(unheard)?.answer;
+    match ending::by_status(&answer) {
+        Err(failure) if answer.status != 304 => Err(refused(failure, &answer, &shown, secret_path.as_deref())),
+        _ => Ok(Fetched { answer, shown }),
+    }
+}
+
+/// The failure that an answer is, without a path that nobody may read and without the answer that may quote it.
+fn refused(failure: Failure, answer: &Answer, shown: &str, secret_path: Option<&str>) -> Failure {
+    let failure = ending::dressed(failure, answer, shown);
+    match secret_path {
+        None => failure,
+        Some(path) => Failure { message: failure.message.replace(path, "/..."), report: None, ..failure },
+    }
 }
 
 fn unheard(unheard: Unheard) -> Failure {

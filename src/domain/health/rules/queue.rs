@@ -57,7 +57,7 @@ pub fn many_stuck(look: &JobLook<'_>) -> Option<Finding> {
 
 fn stuck(look: &JobLook<'_>, least: i64) -> Option<Finding> {
     let figures = look.fila().filter(|figures| least <= figures.stuck)?;
-    Some(look.found(None, format_args!("has {} messages that have been in sending for an hour", figures.stuck)))
+    Some(look.found(None, format_args!("has {} messages that are stuck in sending", figures.stuck)))
 }
 
 pub fn errors(look: &JobLook<'_>) -> Option<Finding> {

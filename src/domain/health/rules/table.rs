@@ -297,7 +297,7 @@ pub const RULES: &[Rule] = &[
         limit: number("FIRST_STUCK", FIRST_STUCK),
         held_for: AT_ONCE,
         decide: Decide::Queue(queue::some_stuck),
-        meaning: "a message has been in sending for more than an hour",
+        meaning: "a message is stuck: whoever began to send it is gone",
         expression: concat!("workers_queue_size{state=\"stuck\"} >= {limit} and on (instance, queue) ", fila!()),
     },
     Rule {
@@ -306,7 +306,7 @@ pub const RULES: &[Rule] = &[
         limit: number("FILA_STUCK_MANY", FILA_STUCK_MANY),
         held_for: AT_ONCE,
         decide: Decide::Queue(queue::many_stuck),
-        meaning: "many messages have been in sending for more than an hour",
+        meaning: "many messages are stuck: whoever began to send them is gone",
         expression: concat!("workers_queue_size{state=\"stuck\"} >= {limit} and on (instance, queue) ", fila!()),
     },
     Rule {

@@ -7,7 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::*;
 use crate::domain::{
     health::{
-        assess,
+        FilaHealth, Status, assess,
+        queue::{QueueFigures, WatchedQueue},
         snapshot::FailedReload,
         tests::{at, fine, job, snapshot},
     },
@@ -31,6 +32,13 @@ type Change = fn(&mut Snapshot, &mut Job, i64);
 
 fn stats(look: &mut Snapshot) -> &mut JobStats {
     look.jobs.values_mut().next().expect("there is one job")
+}
+
+/// The queue of the job, as it was seen just now.
+fn queue<'a>(look: &'a mut Snapshot, job: &mut Job) -> &'a mut QueueFigures {
+    job.handler = "fila";
+    let fresh = || WatchedQueue { figures: Some(QueueFigures::empty(at(NOW))), ..WatchedQueue::new(ago(3_600)) };
+    look.queues.entry(job.name.clone()).or_insert_with(fresh).figures.as_mut().expect("it was seen")
 }
 
 fn ago(seconds: i64) -> DateTime<Utc> {
@@ -76,6 +84,13 @@ const EDGES: &[(AlertName, Change, i64, i64)] = &[
     ),
     (AlertName::QueueBacklog, |s, _, n| stats(s).waiting = n, 100, 101),
     (AlertName::QueueBacklog, |s, _, n| stats(s).left = Some(n), 100, 101),
+    (AlertName::QueueBacklog, |s, job, n| queue(s, job).left = n, 100, 101),
+    (AlertName::QueueUnseen, |s, job, n| queue(s, job).at = ago(n), 120, 121),
+    (AlertName::FilaBacklog, |s, job, n| queue(s, job).left = n, 500, 501),
+    (AlertName::FilaStuck, |s, job, n| queue(s, job).stuck = n, 0, 1),
+    (AlertName::FilaStuckMany, |s, job, n| queue(s, job).stuck = n, 9, 10),
+    (AlertName::FilaErrors, |s, job, n| queue(s, job).errors_1h = n, 10, 11),
+    (AlertName::FilaLate, |s, job, n| queue(s, job).oldest_due = Some(ago(n)), 3_600, 3_601),
 ];
 
 fn edge(rule: &Rule) -> &'static (AlertName, Change, i64, i64) {
@@ -137,6 +152,37 @@ fn a_job_that_is_switched_off_breaks_no_rule_of_a_job() {
 
         assert_eq!((paused, disabled), (Vec::new(), Vec::new()), "{name}");
     }
+}
+
+#[test]
+fn the_limits_of_the_message_queue_are_for_the_message_queue_alone() {
+    for rule in RULES.iter().filter(|rule| rule.name.word().starts_with("Fila")) {
+        let (name, change, _, holding) = edge(rule);
+
+        let found = alerts(|look, job| {
+            change(look, job, *holding);
+            job.handler = "drain";
+        });
+
+        assert!(!found.iter().any(|(found, _)| found == name), "{name} of a drain");
+    }
+}
+
+#[test]
+fn what_waits_is_told_while_its_job_is_paused_and_never_turns_the_daemon_critical() {
+    let now = at(NOW);
+    let (mut look, mut job) = (snapshot(now), job("fila_worker", "every 30s"));
+    job.policy.critical = true;
+    look.jobs.insert(job.name.clone(), JobStats { paused: true, ..fine(now) });
+    (queue(&mut look, &mut job).left, look.database.up) = (501, true);
+
+    let jobs = [Arc::new(job)];
+    let health = assess(&jobs, &look, now);
+
+    let names: Vec<_> = health.alerts.iter().map(|alert| alert.name).collect();
+    assert_eq!(names, [AlertName::QueueBacklog, AlertName::FilaBacklog]);
+    assert_eq!((health.status, health.queue_size), (Status::Degraded, 501));
+    assert_eq!(FilaHealth::new(&jobs, &look, &health).status, "critical");
 }
 
 #[test]
