@@ -199,7 +199,7 @@ pub(super) fn all(own: Dialect) -> Vec<Statement> {
     ];
     let dead = dead::statements(own);
     let texts = texts.into_iter().chain(dead.iter().map(String::as_str));
-    let texts = texts.chain([super::figures::FIGURES, super::figures::DEAD]);
+    let texts = texts.chain([super::figures::FIGURES]);
     let statement =
         |(at, text): (usize, &str)| Statement { text: text.to_owned(), line: at as u64 + 1, database: None };
     texts.enumerate().map(statement).collect()
