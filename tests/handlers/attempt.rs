@@ -10,6 +10,7 @@ use emponto::{
         schedule::Zone,
     },
     handlers::{AppDatabase, AppTx, Context, Done, Ending, History, Outbound, Scope, Targets, Tools, Work},
+    outbound::Confidential,
 };
 use serde_json::{Value, json};
 use sqlx::{Connection, PgPool, SqliteConnection, postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
@@ -45,6 +46,16 @@ pub fn checked(name: &str, settings: Value, targets: &Targets) -> Result<Work, V
         variables: &std::env::vars().collect(),
     });
     if errors.is_empty() { Ok(work) } else { Err(errors) }
+}
+
+/// As `work`, with the team told at this address of Slack's.
+pub fn work_telling(name: &str, settings: Value, webhook: &str) -> Work {
+    let mut work = Work::parse(name, settings).expect("settings that parse");
+    let outbound = Outbound { slack: Some(Confidential::new(webhook)), ..Outbound::default() };
+    let (targets, variables) = (Targets::new(), std::collections::BTreeMap::new());
+    let scope = Scope { targets: &targets, outbound: &outbound, folder: Path::new("."), variables: &variables };
+    assert_eq!(work.check(&scope), Vec::<String>::new());
+    work
 }
 
 /// The daemon's own database, real and empty.

@@ -15,13 +15,13 @@ use emponto::{
         run::{Failure, FailureKind, Reason, Report},
         schedule::Zone,
     },
-    handlers::{Context, Targets, Tools, http::Target},
+    handlers::{Context, Outbound, Scope, Targets, Tools, Work, http::Target},
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
-    attempt::{Home, checked, commit, context, job, noon, work},
+    attempt::{Home, checked, commit, context, job, noon, work, work_telling},
     server::{Server, Step, raw, send},
 };
 
@@ -143,8 +143,7 @@ async fn a_change_touches_the_sections_that_changed_and_names_those_that_are_gon
             json!({ "new": ["vagas"], "changed": ["foco"], "unchanged": 0, "gone": ["tom_de_voz"], "deleted": 0 })
         );
         assert_eq!(report.items, Some(2));
-        let kept =
-            ["escrita_a_mao: fica", "foco: Plantões de domingo", "tom_de_voz: Leve", "vagas: Hospital Central"];
+        let kept = ["escrita_a_mao: fica", "foco: Plantões de domingo", "tom_de_voz: Leve", "vagas: Hospital Central"];
         assert_eq!(home.texts(DIRECTIVES).await, kept);
     }
 }
@@ -197,7 +196,13 @@ async fn a_server_is_asked_by_the_etag_of_what_is_stored() {
         let known = |etag: &str, status| (Some(etag.to_owned()), status);
         assert_eq!(
             drive.calls(),
-            [(None, 200), known("\"one\"", 304), known("\"one\"", 200), known("W/\"two\"", 304), known("W/\"two\"", 200)]
+            [
+                (None, 200),
+                known("\"one\"", 304),
+                known("\"one\"", 200),
+                known("W/\"two\"", 304),
+                known("W/\"two\"", 200)
+            ]
         );
         assert_eq!([&not_modified, &renamed, &changed].map(status), ["unchanged", "unchanged", "stored"]);
         assert_eq!(home.texts(COUNT).await, ["2"]);
@@ -344,6 +349,33 @@ async fn a_path_is_asked_of_its_target_with_its_headers() {
     assert!(!work.canonical().to_string().contains("of-the-team"), "no secret is hashed");
 }
 
+#[tokio::test]
+async fn an_address_out_of_a_variable_is_not_told_and_the_document_may_name_it() {
+    let home = Home::sqlite().await;
+    let text = "## Foco\nVeja /d/only-for-those-who-know e siga";
+    let good = Server::answering(200, &[("content-type", "text/markdown")], text).await;
+    let bad = Server::answering(404, &[("content-type", "text/plain")], "no /d/only-for-those-who-know here").await;
+    let sync_from = async |server: &Server| {
+        let url = format!("{}/d/only-for-those-who-know", server.url);
+        let variables = [("BRIEFING_URL".to_owned(), url.clone())].into();
+        let mut work = Work::parse("briefing", json!({ "url": url })).expect("settings");
+        let (targets, outbound) = (Targets::new(), Outbound::default());
+        let scope =
+            Scope { targets: &targets, outbound: &outbound, folder: std::path::Path::new("."), variables: &variables };
+        assert_eq!(work.check(&scope), Vec::<String>::new());
+        commit(work.run(at(&home, noon())).await).await
+    };
+
+    let failure = sync_from(&bad).await.expect_err("no document");
+    sync_from(&good).await.expect("stored");
+
+    let shown = failure.message.split(" answered ").next().expect("a beginning").to_owned();
+    assert_eq!(failure.message, format!("{shown} answered 404: no /... here"));
+    assert!(shown.ends_with("/..."), "{shown}");
+    assert!(!format!("{failure:?}").contains("those-who-know"), "{failure:?}");
+    assert_eq!(home.texts(LOG).await, [text]);
+}
+
 #[test]
 fn mistakes_of_the_settings_are_told() {
     let errors = |settings: Value| checked("briefing", settings, &Targets::new()).expect_err("a mistake").join("; ");
@@ -376,7 +408,8 @@ async fn a_team_s_own_tables_are_adopted_as_they_are() {
         )
         .await;
     for home in [&sqlite, &postgres] {
-        home.execute("insert into briefing_sync_log (doc_hash, created_at) values ('old', '2025-01-01 00:00:00')").await;
+        home.execute("insert into briefing_sync_log (doc_hash, created_at) values ('old', '2025-01-01 00:00:00')")
+            .await;
         home.execute("insert into diretrizes (tipo, conteudo) values ('foco_semana', 'antigo')").await;
         let drive = Drive::holding(FIRST, Some("\"one\"")).await;
         let settings = json!({ "url": drive.url, "sections": { "Foco": "foco_semana" } });
@@ -428,4 +461,102 @@ async fn the_clock_of_another_replica_may_be_ahead() {
         assert_eq!(status(&last), "unchanged");
         assert_eq!(home.texts(LOG).await, [FIRST, SECOND].map(str::trim_end));
     }
+}
+
+/// As `sync`, so many minutes after noon, with Slack at this address.
+async fn sync_telling(home: &Home, drive: &Drive, slack: &str, minute: i64) -> Result<Report, Failure> {
+    let ctx = at(home, noon() + TimeDelta::minutes(minute));
+    commit(work_telling("briefing", drive.settings(), slack).run(ctx).await).await
+}
+
+fn texts(slack: &Server) -> Vec<String> {
+    let text =
+        |body: &str| serde_json::from_str::<Value>(body).expect("JSON")["text"].as_str().expect("a text").to_owned();
+    slack.asked().iter().map(|asked| text(&asked.body)).collect()
+}
+
+const OWED: &str = "select cast(count(*) as text) from briefing_sync_log where avisar_em is not null";
+
+#[tokio::test]
+async fn the_team_is_told_once_of_each_change() {
+    for home in Home::both().await {
+        let (drive, slack) = (Drive::holding(FIRST, None).await, Server::answering(200, &[], "ok").await);
+        for (minute, text) in [(0, FIRST), (60, FIRST), (120, SECOND), (180, SECOND)] {
+            drive.put(text, None);
+            sync_telling(&home, &drive, &slack.url, minute).await.expect("a run");
+        }
+
+        assert_eq!(
+            texts(&slack),
+            [
+                "*Briefing atualizado: Briefing da semana*\nNovas: foco, tom_de_voz",
+                "*Briefing atualizado: Briefing da semana*\nNovas: vagas\nAlteradas: foco\n\
+                Saíram do documento e continuam nas diretrizes: tom_de_voz",
+            ]
+        );
+        assert_eq!(home.texts(OWED).await, ["0"]);
+    }
+}
+
+#[tokio::test]
+async fn a_notice_that_slack_did_not_take_is_given_by_the_next_attempt_and_the_document_stays_stored() {
+    for home in Home::both().await {
+        let drive = Drive::holding(FIRST, None).await;
+        let (broken, slack) = (Server::answering(500, &[], "").await, Server::answering(200, &[], "ok").await);
+
+        let failure = sync_telling(&home, &drive, &broken.url, 0).await.expect_err("Slack is down");
+        let stored = home.texts(DIRECTIVES).await;
+        let second = sync_telling(&home, &drive, &slack.url, 0).await.expect("told");
+        let third = sync_telling(&home, &drive, &slack.url, 60).await.expect("nothing to do");
+
+        assert_eq!(failure.kind, FailureKind::Retry);
+        assert_eq!(failure.message, "the briefing is stored, and the team was not told: Slack answered 500");
+        assert_eq!(failure.report.expect("what was done").items, Some(2));
+        assert_eq!(stored, ["foco: Plantões de sábado", "tom_de_voz: Leve"]);
+        assert_eq!([second, third].map(|report| report.items), [Some(0), Some(0)]);
+        assert_eq!(texts(&slack), ["*Briefing atualizado: Briefing da semana*"]);
+        assert_eq!(home.texts(COUNT).await, ["1"]);
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_dies_between_the_store_and_the_notice_leaves_the_notice_to_a_later_run() {
+    for home in Home::both().await {
+        let (drive, slack) = (Drive::holding(FIRST, None).await, Server::answering(200, &[], "ok").await);
+        sync(&home, drive.settings(), 0).await.expect("stored");
+        drive.put(SECOND, None);
+        let silent = raw(vec![Step::Wait(std::time::Duration::from_secs(600))]).await;
+        let dies = sync_telling(&home, &drive, &silent, 60);
+        let is_stored = async {
+            while home.texts(COUNT).await != ["2"] {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            ended = dies => panic!("it ended: {ended:?}"),
+            () = is_stored => {}
+        }
+
+        sync_telling(&home, &drive, &slack.url, 61).await.expect("unchanged");
+        assert_eq!(texts(&slack).len(), 0, "the first one may still be telling");
+        let runs = (0..4).map(|_| sync_telling(&home, &drive, &slack.url, 66));
+        for report in futures_util::future::join_all(runs).await {
+            assert_eq!(status(&report.expect("unchanged")), "unchanged");
+        }
+        sync_telling(&home, &drive, &slack.url, 120).await.expect("unchanged");
+
+        assert_eq!(texts(&slack), ["*Briefing atualizado: Briefing da semana*"]);
+        assert_eq!((home.texts(OWED).await, home.texts(COUNT).await), (vec!["0".into()], vec!["2".into()]));
+    }
+}
+
+#[tokio::test]
+async fn a_title_cannot_pose_as_a_mark_of_slack() {
+    let home = Home::sqlite().await;
+    let drive = Drive::holding("# <!channel> & co\nx", None).await;
+    let slack = Server::answering(200, &[], "ok").await;
+
+    sync_telling(&home, &drive, &slack.url, 0).await.expect("told");
+
+    assert!(texts(&slack)[0].starts_with("*Briefing atualizado: &lt;!channel&gt; &amp; co*"), "{:?}", texts(&slack));
 }

@@ -147,8 +147,8 @@ async fn the_number_is_the_message_s_or_its_client_s_and_without_one_it_is_tried
 
         let first = run(&home, noon()).await.expect("one was sent");
         let early = run(&home, noon() + TimeDelta::seconds(119)).await.expect("nothing is due");
-        let second = run(&home, noon() + TimeDelta::seconds(120)).await.expect_err("all failed");
-        let third = run(&home, noon() + TimeDelta::seconds(360)).await.expect_err("all failed");
+        let second = run(&home, noon() + TimeDelta::seconds(125)).await.expect_err("all failed");
+        let third = run(&home, noon() + TimeDelta::seconds(370)).await.expect_err("all failed");
 
         assert_eq!((first.items, first.items_failed), (Some(1), 2));
         assert_eq!(outcomes(&first), json!({ "SENT": 1, "FAILED_VALIDATION": 2 }));
@@ -408,7 +408,7 @@ async fn who_chose_to_send_again_what_may_have_been_sent_gets_it() {
 
         run_with(&home, noon(), settings.clone(), &wide_open()).await.expect("a rescue");
         let waiting = home.texts(MESSAGES).await;
-        run_with(&home, noon() + TimeDelta::minutes(2), settings, &wide_open()).await.expect("a run");
+        run_with(&home, noon() + TimeDelta::minutes(3), settings, &wide_open()).await.expect("a run");
 
         assert_eq!(waiting, ["c was being sent: pendente FAILED_TIMEOUT unknown 1"]);
         assert_eq!(home.texts(MESSAGES).await, ["c was being sent: enviada SENT sent 1"]);
@@ -480,7 +480,8 @@ async fn two_replicas_never_claim_one_row() {
         select 'm' || n, '55119' || (50000000 + n), '2025-01-08T11:00:00Z' from generate_series(1, 60) n",
     )
     .await;
-    let run = || run_with(&home, noon(), json!({ "batch": 30 }), &wide_open());
+    let outbound = wide_open();
+    let run = || run_with(&home, noon(), json!({ "batch": 30 }), &outbound);
 
     let reports = tokio::join!(run(), run(), run());
 

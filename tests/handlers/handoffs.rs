@@ -9,11 +9,14 @@ use emponto::{
         schedule::Zone,
     },
     handlers::{Context, Outbound, Scope, Targets, Tools, Work},
-    outbound::Hours,
+    outbound::{Confidential, Hours},
 };
 use serde_json::{Value, json};
 
-use crate::attempt::{Home, checked, commit, context, instant, job};
+use crate::{
+    attempt::{Home, checked, commit, context, instant, job},
+    server::Server,
+};
 
 /// A Monday, 10:00 in São Paulo: the handoffs of most tests are made here.
 const MADE: &str = "2025-01-06T13:00:00Z";
@@ -37,12 +40,22 @@ fn always() -> Value {
 }
 
 fn handoffs(settings: Value, hours: Value) -> Work {
-    let mut work = Work::parse("handoffs", settings).expect("settings");
     let hours: Hours = serde_json::from_value(hours).expect("business hours");
-    let outbound = Outbound { hours, ..Outbound::default() };
+    with_outbound(settings, &Outbound { hours, ..Outbound::default() })
+}
+
+/// Tells Slack at a server of the test.
+fn telling(server: &Server) -> Work {
+    let hours: Hours = serde_json::from_value(always()).expect("business hours");
+    let slack = Some(Confidential::new(format!("{}/services/T0/B0/x", server.url)));
+    with_outbound(json!({}), &Outbound { hours, slack, ..Outbound::default() })
+}
+
+fn with_outbound(settings: Value, outbound: &Outbound) -> Work {
+    let mut work = Work::parse("handoffs", settings).expect("settings");
     let scope = Scope {
         targets: &Targets::new(),
-        outbound: &outbound,
+        outbound,
         folder: std::path::Path::new("."),
         variables: &std::env::vars().collect(),
     };
@@ -596,6 +609,72 @@ async fn a_run_takes_a_batch_and_says_what_is_left() {
         }
 
         assert_eq!(all, [(Some(2), 0, Some(3)), (Some(2), 0, Some(1)), (Some(1), 0, Some(0)), (Some(0), 0, Some(0))]);
+    }
+}
+
+#[tokio::test]
+async fn slack_is_told_once_of_all_that_expired() {
+    for home in Home::both().await {
+        made(&home).await;
+        hand_off_with_doctor(&home, "ana", MADE).await;
+        hand_off(&home, "bia", MADE).await;
+        let slack = Server::answering(200, &[], "ok").await;
+        let work = telling(&slack);
+
+        let report = run_with(&home, &work, hours_after(MADE, 48, 0)).await.expect("a run");
+        let again = run_with(&home, &work, hours_after(MADE, 48, 5)).await.expect("a run");
+
+        assert_eq!((result(&report, "slack"), result(&again, "slack")), (&json!("told"), &json!("nothing_to_tell")));
+        let asked = slack.asked();
+        assert_eq!(asked.len(), 1);
+        let told: Value = serde_json::from_str(&asked[0].body).expect("JSON");
+        assert_eq!(
+            told["text"],
+            json!(
+                "2 handoffs expiraram sem confirmação:\n\
+                 - ana (20/01, 19:00 às 07:00), com ana\n\
+                 - bia (20/01, 19:00 às 07:00), com bia"
+            )
+        );
+        assert_eq!(home.texts(EVENTS).await, ["handoff_expired", "handoff_expired"], "no notice is left");
+    }
+}
+
+#[tokio::test]
+async fn when_slack_is_down_the_run_says_so_and_the_next_one_tells_it_and_nothing_is_repeated() {
+    for home in Home::both().await {
+        made(&home).await;
+        hand_off_with_doctor(&home, "ana", MADE).await;
+        let (down, up) = (Server::answering(500, &[], "").await, Server::answering(200, &[], "ok").await);
+
+        let partial = run_with(&home, &telling(&down), hours_after(MADE, 48, 0)).await.expect("one expired");
+        let failure = run_with(&home, &telling(&down), hours_after(MADE, 48, 5)).await.expect_err("still down");
+        let told = run_with(&home, &telling(&up), hours_after(MADE, 72, 0)).await.expect("a run");
+
+        assert_eq!(counts(&partial), (Some(1), 1, Some(0)));
+        assert_eq!(result(&partial, "slack"), &json!("failed"));
+        assert!(partial.note.as_deref().is_some_and(|note| note.contains("Slack answered 500")), "{:?}", partial.note);
+        assert_eq!(failure.kind, FailureKind::Retry);
+        assert!(failure.message.contains("Slack answered 500"), "{}", failure.message);
+        assert_eq!(result(&told, "slack"), &json!("told"));
+        assert_eq!((down.asked().len(), up.asked().len()), (2, 1));
+        assert_eq!(home.texts(MESSAGES).await, ["sistema doctor pendente"]);
+        assert_eq!(home.texts(HANDOFFS).await, ["ana expired 0 vaga aberta"]);
+    }
+}
+
+#[tokio::test]
+async fn without_slack_no_notice_waits_for_the_day_it_comes() {
+    for home in Home::both().await {
+        made(&home).await;
+        hand_off(&home, "ana", MADE).await;
+        let slack = Server::answering(200, &[], "ok").await;
+
+        let report = run_at(&home, hours_after(MADE, 48, 0)).await.expect("a run");
+        run_with(&home, &telling(&slack), hours_after(MADE, 49, 0)).await.expect("a run");
+
+        assert_eq!((report.items_failed, result(&report, "slack")), (0, &json!("not_configured")));
+        assert!(slack.asked().is_empty());
     }
 }
 

@@ -1,6 +1,6 @@
 //! `report` on real tables of both databases, and once through the real binary.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use emponto::{
@@ -15,7 +15,8 @@ use emponto::{
 use serde_json::{Value, json};
 
 use crate::{
-    attempt::{Home, checked, commit, context, instant, job, run, work},
+    attempt::{Home, checked, commit, context, instant, job, run, work, work_telling},
+    server::{Server, Step, raw},
     support::daemon::Setup,
 };
 
@@ -129,9 +130,13 @@ async fn other_periods_count_other_days() {
     for home in Home::both().await {
         made(&home).await;
         home.execute(MESSAGES).await;
-        for (period, created, sent) in
-            [("today", 1, 1), ("yesterday", 5, 2), ("last_7_days", 7, 3), ("since_last_business_day", 5, 2), ("last_week", 1, 0)]
-        {
+        for (period, created, sent) in [
+            ("today", 1, 1),
+            ("yesterday", 5, 2),
+            ("last_7_days", 7, 3),
+            ("since_last_business_day", 5, 2),
+            ("last_week", 1, 0),
+        ] {
             let result = result(&report(&home, json!({ "period": period })).await.expect("a report"));
 
             assert_eq!(result["messages"]["created"], json!(created), "{period}");
@@ -216,7 +221,10 @@ async fn a_team_s_own_tables_are_counted_as_they_are() {
         );
         assert_eq!(result["conversations"], Value::Null);
         // Nothing says when a handoff was made or confirmed: that is not known, and not 0.
-        assert_eq!(result["handoffs"], json!({ "created": null, "ended": null, "open": { "pending": 1, "contacted": 0 } }));
+        assert_eq!(
+            result["handoffs"],
+            json!({ "created": null, "ended": null, "open": { "pending": 1, "contacted": 0 } })
+        );
         let text = result["text"].as_str().expect("a text");
         assert!(text.contains("Ended in the period: not known"), "{text}");
         assert!(text.contains("sent 1 · failed 0 · blocked 0 · cancelled 0 · na_geladeira 1"), "{text}");
@@ -318,6 +326,71 @@ fn an_unknown_period_or_language_is_refused() {
         let errors = checked("report", settings.clone(), &Default::default()).expect_err("refused");
         assert!(errors[0].contains("unknown"), "{settings}: {errors:?}");
     }
+}
+
+async fn told(home: &Home, webhook: &str) -> Result<Report, Failure> {
+    let ctx = planned_for(home.app(), instant(MORNING));
+    commit(work_telling("report", json!({}), webhook).run(ctx).await).await
+}
+
+#[tokio::test]
+async fn slack_is_given_the_text_and_blocks_once() {
+    for home in Home::both().await {
+        made(&home).await;
+        let slack = Server::answering(200, &[], "ok").await;
+
+        let report = told(&home, &format!("{}/services/secret", slack.url)).await.expect("told");
+
+        let asked = slack.asked();
+        assert_eq!(asked.len(), 1);
+        assert_eq!((asked[0].method.as_str(), asked[0].place.as_str()), ("POST", "/services/secret"));
+        let body: Value = serde_json::from_str(&asked[0].body).expect("JSON");
+        assert_eq!(body["text"], result(&report)["text"]);
+        let kinds: Vec<_> = body["blocks"].as_array().expect("blocks").iter().map(|block| &block["type"]).collect();
+        assert_eq!(kinds, ["header", "section", "section", "section"]);
+        assert_eq!(body["blocks"][0]["text"]["text"], json!("Relatório de terça-feira, 07/01/2025"));
+        assert_eq!((report.note, report.items), (None, Some(1)));
+    }
+}
+
+#[tokio::test]
+async fn when_slack_cannot_be_told_the_report_is_kept_and_tried_again_where_that_helps() {
+    let home = Home::sqlite().await;
+    made(&home).await;
+    home.execute(MESSAGES).await;
+    let port = crate::support::free_port();
+    let broken = Server::answering(500, &[], "oops").await;
+    let refuses = Server::answering(404, &[], "no_service").await;
+    let busy = Server::answering(429, &[("retry-after", "30")], "").await;
+    let reset = raw(vec![Step::Reset]).await;
+    let (retry, permanent) = (FailureKind::Retry, FailureKind::Permanent);
+    for (url, kind, before_effect, words) in [
+        (format!("http://127.0.0.1:{port}"), retry, true, "cannot connect"),
+        (broken.url, retry, false, "Slack answered 500"),
+        (reset, retry, false, "no answer"),
+        (refuses.url, permanent, false, "Slack answered 404: no_service"),
+        (busy.url, FailureKind::Snooze(Duration::from_secs(30)), true, "Slack answered 429"),
+    ] {
+        let failure = told(&home, &format!("{url}/services/secret")).await.expect_err("not told");
+
+        assert_eq!((failure.kind, failure.before_effect), (kind, before_effect), "{failure:?}");
+        assert!(failure.message.contains(words) && !failure.message.contains("secret"), "{}", failure.message);
+        let kept = failure.report.expect("what was counted").result.expect("a result");
+        assert_eq!(kept["messages"]["created"], json!(5), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn a_slack_that_does_not_answer_is_not_waited_for() {
+    let home = Home::sqlite().await;
+    let slow = raw(vec![Step::Wait(Duration::from_secs(60))]).await;
+    let begun = std::time::Instant::now();
+
+    let failure = told(&home, &slow).await.expect_err("no answer");
+
+    // It may have been posted: with `at_most_once` it is not posted again.
+    assert_eq!((failure.kind, failure.before_effect), (FailureKind::Retry, false), "{}", failure.message);
+    assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
 }
 
 /// Jobs that work, that fail, and one that tells of today; in a zone whose day does not end while the test runs.

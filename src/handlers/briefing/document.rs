@@ -187,7 +187,10 @@ mod tests {
     fn a_document_falls_into_sections_at_its_upper_headings() {
         for (text, expected) in [
             ("no heading at all", &[("briefing", "no heading at all")][..]),
-            ("# Briefing da semana\n\n## Foco\nPlantões\n\n## Tom de voz\nLeve", &[("foco", "Plantões"), ("tom_de_voz", "Leve")]),
+            (
+                "# Briefing da semana\n\n## Foco\nPlantões\n\n## Tom de voz\nLeve",
+                &[("foco", "Plantões"), ("tom_de_voz", "Leve")],
+            ),
             ("before\n# Um\n1", &[("briefing", "before"), ("um", "1")]),
             ("# Um\nintro\n### Detalhe\nfundo\n## Dois\n2", &[("um", "intro\n### Detalhe\nfundo"), ("dois", "2")]),
             ("## Vazia\n\n## Cheia\nx", &[("cheia", "x")]),
@@ -229,7 +232,9 @@ mod tests {
     fn what_an_editor_does_by_itself_changes_no_hash_and_every_word_does() {
         let hash = |text: &str| read(text).hash;
         let same = hash("# A\n\nb\nc");
-        for text in ["\u{feff}# A\n\nb\nc", "# A\r\n\r\nb\r\nc\r\n", "# A  \n\t\nb \nc\n\n\n", "\n\n# A\n\nb\nc", "# A\r\rb\rc"] {
+        for text in
+            ["\u{feff}# A\n\nb\nc", "# A\r\n\r\nb\r\nc\r\n", "# A  \n\t\nb \nc\n\n\n", "\n\n# A\n\nb\nc", "# A\r\rb\rc"]
+        {
             assert_eq!(hash(text), same, "{text:?}");
         }
         for text in ["# a\n\nb\nc", "# A\n\nb\nc.", "# A\n\n b\nc", "# A\n\nb c", "# A\nb\nc"] {

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
@@ -17,18 +15,6 @@ const TIMEOUT: &str = "30s";
 /// Longest etag that is kept; a longer one is not worth a column.
 const MOST_ETAG_CHARS: usize = 200;
 
-/// Where the document is.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct Place {
-    /// A full URL, or a path below the target. Empty = there is no briefing, and the job idles.
-    pub url: String,
-    /// A table under `[targets]`, for a path.
-    pub target: Option<String>,
-    /// Sent with the call, such as a token.
-    pub headers: BTreeMap<String, String>,
-}
-
 /// What came of asking.
 pub enum Answer {
     /// The server has nothing newer than what it was asked about.
@@ -41,14 +27,10 @@ pub enum Answer {
     },
 }
 
-impl Place {
-    /// The same as the settings of a call, which is checked and made like any other.
-    pub fn call(&self) -> http::Settings {
-        let settings = json!({
-            "get": self.url.trim(), "target": self.target, "headers": self.headers, "timeout": TIMEOUT,
-        });
-        serde_json::from_value(settings).expect("these are keys of `http`, and texts of ours")
-    }
+/// The settings of the call, which is checked and made like any other.
+pub fn call(url: &str, target: Option<&str>, headers: &BTreeMap<String, String>) -> http::Settings {
+    let settings = json!({ "get": url.trim(), "target": target, "headers": headers, "timeout": TIMEOUT });
+    serde_json::from_value(settings).expect("these are keys of `http`, and texts of ours")
 }
 
 /// Asks by the state that is known, when one is.

@@ -77,7 +77,12 @@ pub struct Change {
 
 /// The document that was stored last; `origin` is a hash of the address that is asked now.
 /// The conditions on parameters tell PostgreSQL their types where a column is not there.
-pub async fn last(tx: &mut AppTx, adopted: &Adopted, origin: &str, now: DateTime<Utc>) -> Result<Option<Last>, Failure> {
+pub async fn last(
+    tx: &mut AppTx,
+    adopted: &Adopted,
+    origin: &str,
+    now: DateTime<Utc>,
+) -> Result<Option<Last>, Failure> {
     let has = |column| adopted.has(BRIEFING_SYNC_LOG.name, column);
     let text = |column: &'static str| if has(column) { column } else { "null" };
     let etag = if has("etag") && has("origem_hash") { "case when origem_hash = $1 then etag end" } else { "null" };
@@ -144,12 +149,7 @@ async fn alone(tx: &mut AppTx, adopted: &Adopted) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn insert(
-    tx: &mut AppTx,
-    adopted: &Adopted,
-    fetched: &Fetched,
-    at: DateTime<Utc>,
-) -> Result<String, Failure> {
+async fn insert(tx: &mut AppTx, adopted: &Adopted, fetched: &Fetched, at: DateTime<Utc>) -> Result<String, Failure> {
     let Fetched { document, etag, origin } = fetched;
     let all: [(&str, Param); 7] = [
         ("doc_hash", document.hash.as_str().into()),

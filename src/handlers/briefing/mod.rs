@@ -18,7 +18,7 @@ use super::{
 };
 use crate::domain::run::{Failure, Reason, Report};
 use document::{Document, Unfit};
-use fetch::{Answer, Place};
+use fetch::Answer;
 use log::{Change, Fetched, Last, Outcome, Rules};
 
 /// Keys that a list names at most.
@@ -71,8 +71,7 @@ impl Handler for Settings {
         if self.url.trim().is_empty() {
             return Vec::new();
         }
-        let place = Place { url: self.url.clone(), target: self.target.clone(), headers: self.headers.clone() };
-        let mut call = place.call();
+        let mut call = fetch::call(&self.url, self.target.as_deref(), &self.headers);
         let errors = call.check(scope);
         self.call = Some(call);
         errors

@@ -1,7 +1,5 @@
 //! Rate limits: places in calendar hours and days, counted and taken in one statement of our database.
 
-use std::time::Duration;
-
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Timelike, Utc};
 
 use super::{decide::Rules, message::Claimed};
@@ -13,9 +11,6 @@ use crate::{
     },
 };
 
-/// Tries of a gateway inside one send, and what it waits between them (spec 6, Gateway).
-const TRIES_OF_A_SEND: u32 = 4;
-const WAITS_OF_A_SEND: Duration = Duration::from_secs(5);
 /// The one window of what is counted by no calendar: the last message to a number.
 const NO_WINDOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
 /// Beyond all takings, and the longest time between two messages to a number.
@@ -72,8 +67,7 @@ impl Window {
 
 /// How long after its beginning a call may still arrive at the provider.
 pub(super) fn longest_send(rules: &Rules) -> TimeDelta {
-    let longest = rules.outbound.timeout * TRIES_OF_A_SEND + WAITS_OF_A_SEND;
-    TimeDelta::from_std(longest).unwrap_or(TimeDelta::MAX)
+    TimeDelta::from_std(rules.outbound.longest_send()).unwrap_or(FAR)
 }
 
 /// The places that a message to these digits needs now. One that may arrive in the next window needs a place there

@@ -231,7 +231,7 @@ impl Round<'_> {
 
     /// No send begins that could not end before the attempt must.
     fn must_stop(&self) -> bool {
-        let half = TimeDelta::from_std(self.ctx.job.policy.timeout / 2).unwrap_or(TimeDelta::MAX);
+        let half = TimeDelta::from_std(self.ctx.job.policy.timeout / 2).unwrap_or(TimeDelta::zero());
         let needed = limits::longest_send(&self.room.rules).min(half);
         self.ctx.cancelled.is_cancelled() || self.ctx.deadline - needed < self.time.now()
     }

@@ -148,23 +148,35 @@ impl Settings {
     }
 }
 
-/// Makes a call for another handler, which reads the answer by itself: one with 2xx, or with 304 when the call names what
-/// the caller has. Any other is judged here, as that of a job is.
-pub(super) async fn fetch(settings: &Settings, ctx: &Context) -> Result<Fetched, Failure> {
-    let call = call::first(settings, ctx).map_err(|error| Failure::permanent(error).before_effect())?;
-    let answer = send(&call, ctx).await.map_err(unheard)?.answer;
-    let shown = call.shown();
-    match ending::by_status(&answer) {
-        Err(_) if answer.status == 304 => Ok(Fetched { answer, shown }),
-        judged => judged.map_err(|failure| ending::dressed(failure, &answer, &shown)).map(|()| Fetched { answer, shown }),
-    }
-}
-
 /// What another handler asked for.
 pub(super) struct Fetched {
     pub answer: Answer,
     /// The call as people see it.
     pub shown: String,
+}
+
+/// Makes a call for another handler, which reads the answer by itself: one with 2xx, or with 304 when the call names what
+/// the caller has. Any other is judged here, as that of a job is.
+pub(super) async fn fetch(settings: &Settings, ctx: &Context) -> Result<Fetched, Failure> {
+    let mut call = call::first(settings, ctx).map_err(|error| Failure::permanent(error).before_effect())?;
+    let shown = call.shown();
+    // What is fetched is kept as it is, also where it names its own address; only what people are told must not.
+    let secret_path = call.has_secret_path.then(|| call.url.path().to_owned());
+    (call.has_secret_path, call.known_as) = (false, Some(shown.clone()));
+    let answer = send(&call, ctx).await.map_err(unheard)?.answer;
+    match ending::by_status(&answer) {
+        Err(failure) if answer.status != 304 => Err(refused(failure, &answer, &shown, secret_path.as_deref())),
+        _ => Ok(Fetched { answer, shown }),
+    }
+}
+
+/// The failure that an answer is, without a path that nobody may read and without the answer that may quote it.
+fn refused(failure: Failure, answer: &Answer, shown: &str, secret_path: Option<&str>) -> Failure {
+    let failure = ending::dressed(failure, answer, shown);
+    match secret_path {
+        None => failure,
+        Some(path) => Failure { message: failure.message.replace(path, "/..."), report: None, ..failure },
+    }
 }
 
 fn unheard(unheard: Unheard) -> Failure {

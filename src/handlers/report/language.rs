@@ -108,6 +108,9 @@ mod tests {
             assert_eq!((portuguese.length(ms), english.length(ms)), (in_portuguese.into(), in_english.into()));
         }
         let day = NaiveDate::from_ymd_opt(2025, 1, 7).expect("a date");
-        assert_eq!((portuguese.day(day), english.day(day)), ("terça-feira, 07/01/2025".into(), "Tuesday, 2025-01-07".into()));
+        assert_eq!(
+            (portuguese.day(day), english.day(day)),
+            ("terça-feira, 07/01/2025".into(), "Tuesday, 2025-01-07".into())
+        );
     }
 }

@@ -46,7 +46,8 @@ impl Handler for Settings {
         match people::tell_team(&ctx, &self.resolved, &notice).await {
             Ok(true) => Ok(Done::Report(report)),
             Ok(false) => {
-                let note = Some("nobody is told: [outbound] names no Slack webhook; the report is in the result".into());
+                let note =
+                    Some("nobody is told: [outbound] names no Slack webhook; the report is in the result".into());
                 Ok(Done::Report(Report { note, ..report }))
             }
             // What was counted is kept, whoever could not be told.

@@ -110,13 +110,18 @@ impl Page {
         lines.extend(self.failing().map(|job| failing(job, language)));
         let more = self.jobs.iter().filter(|job| 0 < job.failures).count().saturating_sub(MOST_FAILING);
         if 0 < more {
-            lines.push(format!("• {} {more} {}", language.either("e mais", "and"), language.either("jobs", "more jobs")));
+            lines.push(format!(
+                "• {} {more} {}",
+                language.either("e mais", "and"),
+                language.either("jobs", "more jobs")
+            ));
         }
         if self.slowest().next().is_some() {
             lines.push(language.either("Mais lentos:", "Slowest:").to_owned());
             lines.extend(self.slowest().map(|job| slow(job, language)));
         }
-        let word = language.either("Horários sem explicação desde o início", "Unexplained instants since the beginning");
+        let word =
+            language.either("Horários sem explicação desde o início", "Unexplained instants since the beginning");
         lines.push(format!("{word}: {unexplained}"));
         Section { title: "Jobs", lines }
     }
@@ -172,7 +177,9 @@ fn failing(job: &JobPeriod, language: Language) -> String {
     let of = format!("• {}: {failures} {} {runs}", job.job, language.either("de", "of"));
     match job.timeouts {
         0 => of,
-        timeouts => format!("{of} ({} {})", language.number(timeouts), language.either("por tempo esgotado", "timed out")),
+        timeouts => {
+            format!("{of} ({} {})", language.number(timeouts), language.either("por tempo esgotado", "timed out"))
+        }
     }
 }
 

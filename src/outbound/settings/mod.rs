@@ -41,6 +41,9 @@ pub struct Outbound {
     pub breaker: BreakerSettings,
     /// Where the team is told things; `None` = nowhere.
     pub slack: Option<Confidential>,
+    /// `APP_ENV` is `production`.
+    #[serde(skip)]
+    pub is_production: bool,
 }
 
 /// Who carries messages to people.
@@ -78,6 +81,14 @@ fn without_secrets<S: Serializer>(target: &Target, serializer: S) -> Result<S::O
 }
 
 impl Outbound {
+    /// What is doubtful, for the warnings of a handler that writes to people.
+    pub fn warnings(&self) -> Vec<String> {
+        let is_mute = self.is_production && self.gateway == GatewayChoice::Log;
+        let warning = "the gateway is log: messages will count as sent, and reach nobody; \
+                       set EVOLUTION_API_URL, or gateway of [outbound]";
+        is_mute.then(|| warning.to_owned()).into_iter().collect()
+    }
+
     /// The longest that one send may take: all its tries, the waits between them, and the turns of a target's rate.
     pub fn longest_send(&self) -> Duration {
         (self.timeout + LONGEST_WAIT) * MOST_TRIES

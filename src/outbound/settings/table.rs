@@ -112,6 +112,7 @@ impl OutboundTable {
             timeout: self.timeout.map_or(TRY_LIMIT, |length| length.0),
             breaker: self.breaker.clone(),
             slack: reading.slack(),
+            is_production: reading.is_production(),
         };
         if reading.mistakes.is_empty() { Ok(outbound) } else { Err(reading.mistakes) }
     }
@@ -191,7 +192,6 @@ impl<'a> Reading<'a> {
 
     /// In production everybody; elsewhere those who are listed. Where nothing leaves and nobody is listed, everybody.
     fn allowlist(&mut self, gateway: &GatewayChoice) -> Allowlist {
-        let is_production = self.variables.get("APP_ENV").is_some_and(|name| name.trim() == "production");
         let variable = self.given(("", ""), "OUTBOUND_ALLOWLIST");
         let (name, numbers) = match (&self.table.allowlist, variable) {
             (Some(numbers), _) if !numbers.is_left_empty() => ("allowlist", Some(numbers.clone())),
@@ -202,10 +202,14 @@ impl<'a> Reading<'a> {
             self.mistakes.push(format!("{name}: {fault}"));
             Default::default()
         });
-        match (is_production, gateway, numbers) {
+        match (self.is_production(), gateway, numbers) {
             (true, _, _) | (false, GatewayChoice::Log, None) => Allowlist::Everybody,
             (false, _, _) => Allowlist::Only(listed),
         }
+    }
+
+    fn is_production(&self) -> bool {
+        self.variables.get("APP_ENV").is_some_and(|name| name.trim() == "production")
     }
 
     fn slack(&mut self) -> Option<Confidential> {

@@ -104,6 +104,15 @@ fn outside_of_production_only_listed_numbers_are_written_to() {
 }
 
 #[test]
+fn a_log_for_a_gateway_is_doubtful_in_production_alone() {
+    let warnings = |variables: &[_]| good(serde_json::json!({}), variables).warnings().len();
+    let production = ("APP_ENV", "production");
+
+    assert_eq!((warnings(&[]), warnings(&[production])), (0, 1));
+    assert_eq!(warnings(&[&EVOLUTION[..], &[production]].concat()), 0);
+}
+
+#[test]
 fn what_is_missing_or_wrong_is_told_by_its_name_and_never_quoted() {
     use serde_json::json;
     let table = json!({
