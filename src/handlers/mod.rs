@@ -93,6 +93,8 @@ trait Handler: Sized + Clone + PartialEq + Serialize + DeserializeOwned + JsonSc
     async fn examine(&self, tx: &mut AppTx) -> Result<Vec<String>, Failure> {
         let _ = tx;
         Ok(Vec::new())
+    }
+
     /// What is doubtful in the tables of the team as they were found, one message each, with its remedy; told by
     /// `workers check`.
     fn doubts(&self, found: &Adopted) -> Vec<String> {
@@ -130,9 +132,6 @@ macro_rules! handlers {
             pub fn parse<'de, D: Deserializer<'de>>(name: &str, settings: D) -> Result<Self, D::Error> {
                 match name {
                     $(stringify!($name) => $name::Settings::deserialize(settings).map(Self::$variant),)+
-                    later if LATER.contains(&later) => {
-                        Err(de::Error::custom(format_args!("handler {later:?} is not supported yet")))
-                    }
                     unknown => Err(de::Error::unknown_variant(unknown, Self::NAMES)),
                 }
             }
@@ -200,6 +199,8 @@ macro_rules! handlers {
             /// What the daemon's own database says against this work beyond its statements; `workers check` asks.
             pub async fn examine(&self, tx: &mut AppTx) -> Result<Vec<String>, Failure> {
                 match self { $(Self::$variant(settings) => settings.examine(tx).await),+ }
+            }
+
             /// What is doubtful in these tables as they were found, to be told and no more.
             pub fn doubts(&self, found: &Adopted) -> Vec<String> {
                 match self { $(Self::$variant(settings) => settings.doubts(found)),+ }
