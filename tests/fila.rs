@@ -120,13 +120,18 @@ async fn wait_until(what: &str, url: &str, holds: impl Fn(&[String]) -> bool) {
 /// Five messages to five numbers, in the order of their texts.
 async fn queue_five(url: &str) {
     let rows: Vec<_> = (1..=5).map(|n| format!("('m{n}', '551195555010{n}', 'resposta', {})", 10 - n)).collect();
-    execute(url, &format!("insert into fila_mensagens (conteudo, telefone, tipo, prioridade) values {}", rows.join(", "))).await;
+    execute(
+        url,
+        &format!("insert into fila_mensagens (conteudo, telefone, tipo, prioridade) values {}", rows.join(", ")),
+    )
+    .await;
 }
 
 async fn wait_for_tables(daemon: &Daemon, url: &str) {
     let made = async {
         loop {
-            let answer = daemon.setup.run(&["runs", "list", "--job", "fila_worker", "--outcome", "success", "-o", "jsonl"]);
+            let answer =
+                daemon.setup.run(&["runs", "list", "--job", "fila_worker", "--outcome", "success", "-o", "jsonl"]);
             if answer.status.success() && !answer.stdout.is_empty() {
                 return;
             }
@@ -149,7 +154,8 @@ async fn killed_in_the_middle_of_a_send(setup: Setup, gateway: &Gateway, url: &s
     let _again = daemon.start_again();
     let crashed = messages(url).await;
     // An hour later, as the rows see it.
-    execute(url, "update fila_mensagens set processando_desde = '2025-01-08T12:00:00Z' where status = 'processando'").await;
+    execute(url, "update fila_mensagens set processando_desde = '2025-01-08T12:00:00Z' where status = 'processando'")
+        .await;
     wait_until("the rescue", url, |messages| messages.iter().all(|line| !line.contains("processando"))).await;
     wait_until("the rest to be sent", url, |messages| messages.iter().all(|line| !line.contains("pendente"))).await;
 

@@ -225,12 +225,18 @@ async fn check(mut arguments: check::CheckArguments, flags: &Flags, output: Outp
     let mut examined = check::examine(&arguments, flags, Clock::system().now());
     let asked = match &examined.loaded {
         Some(Loaded { config, table }) => {
-            serve::refused_statements(table, &serve::database(config), config.create_team_tables).await
+            let (database, may_create) = (serve::database(config), config.create_team_tables);
+            let refused = serve::refused_statements(table, &database, may_create).await;
+            let doubtful = serve::doubtful_tables(table, &database, may_create).await;
+            refused.and_then(|refused| Ok((refused, doubtful?)))
         }
-        None => Ok(Vec::new()),
+        None => Ok((Vec::new(), Vec::new())),
     };
     match asked {
-        Ok(refused) => refused.iter().for_each(|(job, message)| examined.refuse_statement(job, message)),
+        Ok((refused, doubtful)) => {
+            refused.iter().for_each(|(job, message)| examined.refuse_statement(job, message));
+            doubtful.iter().for_each(|(job, message)| examined.doubt_table(job, message));
+        }
         Err(error) => output::remark(&format!("the SQL of the jobs was not prepared: {error}")),
     }
     let (text, exit) = examined.answer(&arguments);

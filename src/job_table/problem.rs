@@ -32,7 +32,7 @@ codes! {
     WrongType = "E003", "The value is of another type than the key takes.";
     BadValue = "E004", "The type is right, the value is not possible.";
     MissingKey = "E005", "A key that must be given is not there.";
-    NotSupportedYet = "E006", "The key or handler is part of the design and not of this version.";
+    NotSupportedYet = "E006", "The key is part of the design and not of this version.";
     Variable = "E007", "A `${...}` cannot be filled in.";
     BadName = "E008", "The name of the job is not possible.";
     TwoSchedules = "E009", "More than one of `every`, `cron` and `at`, or a key that needs another of them.";
@@ -54,6 +54,7 @@ codes! {
     NoEffect = "W107", "A key has no effect beside the others.";
     ZoneData = "W108", "Two editions of the zone data disagree about the next firings.";
     DoubtfulWork = "W109", "The settings of the handler are possible and probably not meant.";
+    DoubtfulTable = "W110", "A table of the team's can be worked on, and not everything can be written as meant.";
 }
 
 impl Code {

@@ -43,7 +43,7 @@ pub use crate::http::ListenError;
 pub use demo::{Demonstration, demonstrate};
 pub use once::{Once, once_elsewhere};
 pub use options::database;
-pub use prepare::{database_is_there, refused_statements, written_address};
+pub use prepare::{database_is_there, doubtful_tables, refused_statements, written_address};
 pub use table::{Reader, Watched};
 
 use house::House;

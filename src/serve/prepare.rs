@@ -32,8 +32,8 @@ struct Asked<'a> {
     tables: Vec<&'static TeamTable>,
 }
 
-/// Prepares every statement for the daemon's own database, changes nothing, and returns what it refuses. Empty, and
-/// without a connection, when no job has a statement. A table of the team that is missing is made for the moment where
+/// Prepares every statement for the daemon's own database, lets each work look at it, changes nothing, and returns what
+/// is refused. Empty, and without a connection, when there is no database yet. A table of the team that is missing is made for the moment where
 /// the daemon may create it.
 pub async fn refused_statements(
     table: &JobTable,
@@ -43,7 +43,8 @@ pub async fn refused_statements(
     let is_postgres = database.url.starts_with("postgres");
     let own = if is_postgres { Dialect::Postgres } else { Dialect::Sqlite };
     let of_ours = statements(table, own);
-    if of_ours.is_empty() || !database_is_there(database) {
+    let examined = table.jobs.values().any(|entry| entry.work.looks_at_database());
+    if (of_ours.is_empty() && !examined) || !database_is_there(database) {
         return Ok(Vec::new());
     }
     let store = Store::open(database).await?;
@@ -56,7 +57,42 @@ pub async fn refused_statements(
             refused.push(told);
         }
     }
+    for (job, entry) in table.jobs.iter().filter(|(_, entry)| entry.work.looks_at_database()) {
+        let mut tx = begin(&store).await?;
+        let wrong = entry.work.examine(&mut tx).await.unwrap_or_else(|failure| vec![failure.message]);
+        refused.extend(wrong.into_iter().map(|reason| (job.clone(), reason)));
+    }
     Ok(refused)
+}
+
+/// What is doubtful in the tables of the team that jobs work on, one message each. A table that cannot be used at all is
+/// told by `refused_statements`.
+pub async fn doubtful_tables(
+    table: &JobTable,
+    database: &DatabaseConfig,
+    may_create: bool,
+) -> Result<Vec<(JobName, String)>, StoreError> {
+    let with_tables: Vec<_> = table.jobs.iter().filter(|(_, entry)| !entry.work.team_tables().is_empty()).collect();
+    if with_tables.is_empty() || !database_is_there(database) {
+        return Ok(Vec::new());
+    }
+    let store = Store::open(database).await?;
+    let mut doubts = Vec::new();
+    for (job, entry) in with_tables {
+        // Dropped, and so rolled back.
+        let mut tx = begun(&store).await?;
+        if let Ok(found) = team::adopt(&mut tx, &entry.work.team_tables(), may_create).await {
+            doubts.extend(entry.work.doubts(&found).into_iter().map(|doubt| (job.clone(), doubt)));
+        }
+    }
+    Ok(doubts)
+}
+
+async fn begun(store: &Store) -> Result<AppTx, StoreError> {
+    Ok(match store.begin_app().await? {
+        AppConnection::Postgres(tx) => AppTx::Postgres(tx),
+        AppConnection::Sqlite(connection) => AppTx::Sqlite(connection),
+    })
 }
 
 /// Statements and gates of all jobs.

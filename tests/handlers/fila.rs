@@ -8,7 +8,10 @@ use emponto::{
         run::{Failure, FailureKind, Report},
         schedule::Zone,
     },
-    handlers::{Context, Outbound, Scope, Targets, Tools, Work, fila::dead, team},
+    handlers::{
+        Context, Outbound, Scope, Targets, Tools, Work,
+        fila::dead::{DeadLetters, Decided, Decision, Verdict, Which},
+    },
     outbound::Allowlist,
 };
 use serde_json::{Value, json};
@@ -78,7 +81,9 @@ const DEAD: &str = "\
 /// When each message is due, in Unix seconds.
 async fn due(home: &Home) -> Vec<String> {
     let text = match home {
-        Home::Sqlite { .. } => "select conteudo || ' ' || cast(unixepoch(agendar_para) as text) from fila_mensagens where agendar_para is not null order by conteudo",
+        Home::Sqlite { .. } => {
+            "select conteudo || ' ' || cast(unixepoch(agendar_para) as text) from fila_mensagens where agendar_para is not null order by conteudo"
+        }
         Home::Postgres { .. } => {
             "select conteudo || ' ' || cast(cast(extract(epoch from agendar_para) as bigint) as text) from fila_mensagens where agendar_para is not null order by conteudo"
         }
@@ -122,7 +127,8 @@ async fn due_messages_are_sent_in_their_order_and_nothing_is_sent_again() {
         );
         assert_eq!((second.items, second.left), (Some(1), Some(0)));
         assert_eq!((third.items, third.left), (Some(0), Some(0)));
-        let sent = "select provider_message_id from fila_mensagens where enviada_em is not null and processando_desde is null";
+        let sent =
+            "select provider_message_id from fila_mensagens where enviada_em is not null and processando_desde is null";
         assert_eq!(home.texts(sent).await.len(), 4);
         let waiting = home.texts("select cast(count(*) as text) from fila_mensagens where status = 'pendente'").await;
         assert_eq!(waiting, ["1"]);
@@ -134,8 +140,10 @@ async fn the_number_is_the_message_s_or_its_client_s_and_without_one_it_is_tried
     for home in Home::both().await {
         made(&home).await;
         let client = match home {
-            Home::Sqlite { .. } => "insert into clientes (id, telefone) values (7, '+55 11 95555-0100'); \
-                insert into fila_mensagens (conteudo, cliente_id) values ('a client', '7'), ('b nobody', '8'), ('c odd', 'x')",
+            Home::Sqlite { .. } => {
+                "insert into clientes (id, telefone) values (7, '+55 11 95555-0100'); \
+                insert into fila_mensagens (conteudo, cliente_id) values ('a client', '7'), ('b nobody', '8'), ('c odd', 'x')"
+            }
             Home::Postgres { .. } => {
                 "insert into clientes (id, telefone) values ('01941111-0000-7000-8000-000000000007', '+55 11 95555-0100'); \
                 insert into fila_mensagens (conteudo, cliente_id) values \
@@ -155,7 +163,10 @@ async fn the_number_is_the_message_s_or_its_client_s_and_without_one_it_is_tried
         assert_eq!((early.items, early.items_failed), (Some(0), 0));
         assert_eq!((second.kind, second.message.as_str()), (FailureKind::Permanent, "no message was sent, 2 failed"));
         let report = third.report.expect("what was done");
-        assert_eq!(report.result.expect("a result")["errors"][0]["error"], "neither the message nor its client has a number");
+        assert_eq!(
+            report.result.expect("a result")["errors"][0]["error"],
+            "neither the message nor its client has a number"
+        );
         assert_eq!(
             home.texts(MESSAGES).await,
             [
@@ -172,7 +183,9 @@ async fn the_number_is_the_message_s_or_its_client_s_and_without_one_it_is_tried
 async fn what_a_client_wants_is_kept_and_sends_are_written_down() {
     for home in Home::both().await {
         made(&home).await;
-        commit(crate::attempt::work("temperature_decay", json!({})).run(context(home.app())).await).await.expect("a table");
+        commit(crate::attempt::work("temperature_decay", json!({})).run(context(home.app())).await)
+            .await
+            .expect("a table");
         let ids = |n: u32| match home {
             Home::Sqlite { .. } => format!("{n}"),
             Home::Postgres { .. } => format!("01941111-0000-7000-8000-00000000000{n}"),
@@ -393,7 +406,11 @@ async fn what_lost_its_worker_is_rescued_and_never_sent_twice() {
         );
         assert_eq!(
             home.texts(DEAD).await,
-            ["b claimed for the third time: stuck 3", "c was being sent: unknown 1", "e claimed by a stranger: unknown 1"]
+            [
+                "b claimed for the third time: stuck 3",
+                "c was being sent: unknown 1",
+                "e claimed by a stranger: unknown 1"
+            ]
         );
     }
 }
@@ -446,23 +463,31 @@ async fn a_person_sends_dead_letters_again_or_lets_them_go() {
         home.execute(ABANDONED).await;
         run(&home, noon()).await.expect("a rescue");
         let later = noon() + TimeDelta::hours(2);
+        let which = Which { reason: None, until: later, limit: 10 };
+        let decision = |verdict| Decision { verdict, by: "Ana".into(), at: later };
         let mut tx = (home.app().begin)().await.expect("a transaction");
-        let tables = [&team::tables::FILA_MENSAGENS, &team::tables::FILA_MENSAGENS_DLQ];
-        let adopted = team::adopt(&mut tx, &tables, false).await.expect("they are there");
+        let dead = DeadLetters::find(&mut tx).await.expect("an answer").expect("there is a queue");
 
-        let letters = dead::list(&mut tx, &adopted, 10).await.expect("a list");
-        let id = |reason: &str, n: usize| {
+        let letters = dead.list(&mut tx, &which, false).await.expect("a list");
+        let id = |reason: &str| {
             let mut with = letters.iter().filter(|letter| letter.reason == reason);
-            with.nth(n).expect("a letter").message.clone()
+            with.next().expect("a letter").id.clone()
         };
-        let retried = dead::retry(&mut tx, &adopted, &id("unknown", 0), later).await.expect("an answer");
-        let twice = dead::retry(&mut tx, &adopted, &id("unknown", 0), later).await.expect("an answer");
-        let discarded = dead::discard(&mut tx, &adopted, &id("stuck", 0), later).await.expect("an answer");
-        let unknown = dead::retry(&mut tx, &adopted, "no such id", later).await.expect("an answer");
-        let left = dead::list(&mut tx, &adopted, 10).await.expect("a list");
+        let mut decided = Vec::new();
+        for (id, verdict) in [
+            (id("unknown"), Verdict::Retry),
+            (id("unknown"), Verdict::Retry),
+            (id("stuck"), Verdict::Discard),
+            ("no such id".to_owned(), Verdict::Retry),
+        ] {
+            decided.push(dead.decide(&mut tx, &id, &decision(verdict)).await.expect("an answer"));
+        }
+        let left = dead.list(&mut tx, &which, false).await.expect("a list");
         tx.commit().await.expect("it commits");
 
-        assert_eq!((letters.len(), retried, twice, discarded, unknown, left.len()), (3, true, false, true, false, 1));
+        let again = Decided::NotDead("pendente".into());
+        assert_eq!(decided, [Decided::Done, again, Decided::Done, Decided::Absent]);
+        assert_eq!((letters.len(), left.len()), (3, 1));
         run(&home, later).await.expect("the retried one is sent");
         let messages = home.texts(MESSAGES).await;
         let discarded = "b claimed for the third time: cancelada FAILED_TIMEOUT discarded 3".to_owned();
@@ -509,7 +534,8 @@ async fn two_replicas_at_once_keep_the_limits_and_send_twins_once() {
 
     let sent = [reports.0, reports.1].map(|report| report.expect("a run").items.expect("items"));
     assert_eq!(sent.iter().sum::<u64>(), 10, "{sent:?}");
-    let twins = "select metadata ->> 'dedupe_key' from fila_mensagens where status = 'enviada' group by 1 having 1 < count(*)";
+    let twins =
+        "select metadata ->> 'dedupe_key' from fila_mensagens where status = 'enviada' group by 1 having 1 < count(*)";
     assert_eq!(home.texts(twins).await, Vec::<String>::new());
 }
 
@@ -530,6 +556,9 @@ async fn a_missing_table_is_made_only_where_that_is_allowed() {
 
         let failure = commit(work(json!({}), &wide_open()).run(ctx).await).await.expect_err("forbidden");
 
-        assert_eq!(failure.message, "table fila_mensagens is missing, and create_team_tables = false forbids to create it");
+        assert_eq!(
+            failure.message,
+            "table fila_mensagens is missing, and create_team_tables = false forbids to create it"
+        );
     }
 }

@@ -58,7 +58,13 @@ async fn a_team_s_own_tables_are_adopted_as_they_are() {
             from fila_mensagens order by conteudo";
         assert_eq!(
             home.texts(messages).await,
-            ["a: enviada 0", "b later: pendente 0", "c nobody: pendente 1", "d old: cancelada 0", "e same number: pendente 0"]
+            [
+                "a: enviada 0",
+                "b later: pendente 0",
+                "c nobody: pendente 1",
+                "d old: cancelada 0",
+                "e same number: pendente 0"
+            ]
         );
         for later in [3, 8] {
             run_with(home, noon() + TimeDelta::minutes(later), json!({}), &wide_open()).await.ok();
@@ -71,7 +77,10 @@ async fn a_team_s_own_tables_are_adopted_as_they_are() {
         where outcome is not null and conteudo <> 'b later' order by conteudo";
     let ends = postgres.texts(ends).await;
     assert_eq!(ends[..3], ["a SENT sent", "c nobody FAILED_PROVIDER no_number", "d old FAILED_PROVIDER expired"]);
-    assert_eq!(postgres.texts("select erro from fila_mensagens where conteudo like 'c%'").await, ["neither the message "]);
+    assert_eq!(
+        postgres.texts("select erro from fila_mensagens where conteudo like 'c%'").await,
+        ["neither the message "]
+    );
 }
 
 #[tokio::test]
@@ -111,4 +120,21 @@ async fn times_of_all_forms_are_read_on_sqlite() {
         ["a: enviada SENT sent 0", "b: enviada SENT sent 0", "c: pendente - - 0", "d: pendente - - 0"]
     );
     assert_eq!(instant("2025-01-08T12:00:00Z"), noon());
+}
+
+#[tokio::test]
+async fn dead_letters_that_cannot_hold_the_ids_are_told_before_one_dies() {
+    let home = Home::postgres().await;
+    made(&home).await;
+    home.execute("alter table fila_mensagens_dlq alter column mensagem_id type bigint using 0").await;
+
+    let failure = run(&home, noon()).await.expect_err("no id of a message fits");
+
+    let mend = "alter table fila_mensagens_dlq alter column mensagem_id type text";
+    let expected = format!(
+        "fila_mensagens_dlq.mensagem_id is bigint and cannot hold fila_mensagens.id, which is uuid; mend with: {mend}"
+    );
+    assert_eq!(failure.message, expected);
+    home.execute(mend).await;
+    run(&home, noon()).await.expect("the statement that was given repairs it");
 }

@@ -88,11 +88,9 @@ const TWO: &str = "\
 
 #[tokio::test]
 async fn each_end_of_a_call_is_written_as_what_it_is() {
-    for (status, expected, dead) in [
-        (200, "enviada SENT sent 0", 0),
-        (400, "pendente FAILED_", 0),
-        (500, "erro FAILED_TIMEOUT unknown 1", 2),
-    ] {
+    for (status, expected, dead) in
+        [(200, "enviada SENT sent 0", 0), (400, "pendente FAILED_", 0), (500, "erro FAILED_TIMEOUT unknown 1", 2)]
+    {
         for home in Home::both().await {
             made(&home).await;
             home.execute(TWO).await;
@@ -122,10 +120,7 @@ async fn no_answer_in_time_is_a_doubt_and_not_sent_again() {
         gateway.outbound.timeout = Duration::from_secs(15);
         run_with(&home, noon() + TimeDelta::hours(3), json!({}), &gateway.outbound).await.expect("the other is sent");
 
-        assert_eq!(
-            home.texts(MESSAGES).await,
-            ["a: erro FAILED_TIMEOUT unknown 1", "b: enviada SENT sent 0"]
-        );
+        assert_eq!(home.texts(MESSAGES).await, ["a: erro FAILED_TIMEOUT unknown 1", "b: enviada SENT sent 0"]);
         assert_eq!(gateway.texts(), ["a", "b"]);
     }
 }
@@ -139,7 +134,8 @@ async fn a_gateway_that_is_left_alone_stops_the_batch_and_costs_no_place() {
         let mut gateway = Gateway::answering(500).await;
         gateway.outbound.breaker.failures = 1;
 
-        let failure = run_with(&home, noon(), json!({}), &gateway.outbound).await.expect_err("one failed, none was sent");
+        let failure =
+            run_with(&home, noon(), json!({}), &gateway.outbound).await.expect_err("one failed, none was sent");
 
         let report = failure.report.expect("what was done");
         assert_eq!((report.items, report.items_failed, report.left), (Some(0), 1, Some(2)));
@@ -175,10 +171,7 @@ async fn a_crash_in_the_middle_of_a_send_leaves_one_in_doubt_and_the_rest_to_be_
         assert_eq!(crashed, ["a: processando - sending 0", "b: processando - - 0"]);
         assert_eq!(early.expect("nothing is due").items, Some(0));
         assert_eq!(in_time.expect("one was sent").items, Some(1));
-        assert_eq!(
-            home.texts(MESSAGES).await,
-            ["a: erro FAILED_TIMEOUT unknown 1", "b: enviada SENT sent 1"]
-        );
+        assert_eq!(home.texts(MESSAGES).await, ["a: erro FAILED_TIMEOUT unknown 1", "b: enviada SENT sent 1"]);
         assert_eq!(home.texts("select motivo from fila_mensagens_dlq").await, ["unknown"]);
         assert_eq!(gateway.texts(), ["a", "b"]);
     }

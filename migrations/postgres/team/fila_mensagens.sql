@@ -25,6 +25,10 @@ create table if not exists fila_mensagens (
 
 create index if not exists fila_mensagens_a_enviar on fila_mensagens (prioridade desc, created_at) where status = 'pendente';
 create index if not exists fila_mensagens_em_envio on fila_mensagens (processando_desde) where status = 'processando';
+create index if not exists fila_mensagens_enviadas on fila_mensagens (enviada_em) where status = 'enviada';
+create index if not exists fila_mensagens_erros on fila_mensagens (outcome_at) where status = 'erro';
+create index if not exists fila_mensagens_iguais on fila_mensagens ((metadata ->> 'dedupe_key'))
+  where metadata ->> 'dedupe_key' is not null;
 
 -- Some hosts let anyone with a public key read new tables; rows are for the owner until somebody says otherwise.
 alter table fila_mensagens enable row level security;

@@ -1,7 +1,7 @@
--- Messages that were given up, as they stood; sent again by a person, or never.
+-- Messages that were given up, as they stood; sent again by a person, or never. Ids are text, so that those of any queue fit.
 create table if not exists fila_mensagens_dlq (
   id uuid primary key default gen_random_uuid(),
-  mensagem_id uuid not null unique,
+  mensagem_id text not null unique,
   motivo text not null,
   erro text,
   tentativas integer not null default 0,

@@ -140,9 +140,18 @@ fn counted(count: usize, word: &str) -> String {
 impl Examined {
     /// Adds that the database refuses a statement of a job.
     pub fn refuse_statement(&mut self, job: &JobName, message: &str) {
+        self.tell_of_database(Code::Statement, job, message);
+    }
+
+    /// Adds that a table of the team's can be worked on and not all of it as meant.
+    pub fn doubt_table(&mut self, job: &JobName, message: &str) {
+        self.tell_of_database(Code::DoubtfulTable, job, message);
+    }
+
+    fn tell_of_database(&mut self, code: Code, job: &JobName, message: &str) {
         let line = self.loaded.as_ref().and_then(|loaded| loaded.table.jobs.get(job)).map_or(1, |entry| entry.line);
         let message = format!("job `{job}`: {message}");
-        self.problems.push(Problem::of_file(Code::Statement, &self.file, message).on_line(line));
+        self.problems.push(Problem::of_file(code, &self.file, message).on_line(line));
     }
 
     /// The answer in the wanted form, and the exit code: 3 when something is refused.

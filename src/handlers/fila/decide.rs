@@ -125,7 +125,8 @@ pub(super) fn decide(message: &Claimed, known: &Known, rules: &Rules, now: DateT
     let latest = holds.iter().map(|hold| hold.until).max();
     match (holds.first(), latest) {
         (Some(first), Some(latest)) => {
-            let open = if message.is_bypass() { Some(latest) } else { rules.outbound.hours.next_open(latest, &rules.zone) };
+            let open =
+                if message.is_bypass() { Some(latest) } else { rules.outbound.hours.next_open(latest, &rules.zone) };
             let until = open.unwrap_or(now + LOOK_AGAIN);
             Decision::Hold(Transition::defer(first.outcome, first.reason, until))
         }
@@ -199,12 +200,7 @@ fn next_week(zone: &Zone, now: DateTime<Utc>) -> DateTime<Utc> {
 
 /// What an answer of the gateway makes of a message that was given to it.
 /// `None` = nothing was sent and nothing is said of the message: it goes back as it was.
-pub(super) fn answered(
-    message: &Claimed,
-    delivery: Delivery,
-    rules: &Rules,
-    now: DateTime<Utc>,
-) -> Option<Transition> {
+pub(super) fn answered(message: &Claimed, delivery: Delivery, rules: &Rules, now: DateTime<Utc>) -> Option<Transition> {
     Some(match delivery {
         Delivery::Sent { provider_message_id } => {
             let (outcome, reason) =
@@ -237,7 +233,8 @@ pub(super) fn abandoned(message: &Claimed, begun: bool, resend_unknown: bool, no
     if begun {
         return doubtful(message, resend_unknown, now).because("its worker was lost while it was being sent");
     }
-    let stuck = failed(message, SendOutcome::FailedTimeout, "stuck", now).because("its worker was lost before it was sent");
+    let stuck =
+        failed(message, SendOutcome::FailedTimeout, "stuck", now).because("its worker was lost before it was sent");
     // Nobody refused it, so there is nothing to wait for.
     Transition { again_at: None, ..stuck }
 }

@@ -157,7 +157,7 @@ const FORGET_GAP: &str = "\
 const SWEEP: &str = "\
     delete from outbound_limits
     where (scope, opens_at) in (
-      select scope, opens_at from outbound_limits where @instant(taken_at) < @instant($1) limit $2
+      select scope, opens_at from outbound_limits where @instant(taken_at) < @instant($1) limit $2 @locked
     )";
 
 /// Takes `count` places, or as many of them as there are: five parameters each.

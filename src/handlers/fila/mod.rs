@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     Context, Dialect, Done, Ending, Handler, Outbound, QueueLook, Scope, Statement, TeamTable, people,
     team::{
-        self, FoundColumn,
-        tables::{CLIENTES, DOCTOR_STATE, FILA_MENSAGENS, FILA_MENSAGENS_DLQ, OUTBOUND_LIMITS},
+        self, Adopted, FoundColumn,
+        tables::{CLIENTES, FILA_MENSAGENS, FILA_MENSAGENS_DLQ, OUTBOUND_LIMITS},
     },
     transaction,
 };
@@ -126,6 +126,10 @@ impl Handler for Settings {
         statements::all(own)
     }
 
+    fn doubts(&self, found: &Adopted) -> Vec<String> {
+        send::misfit(found).into_iter().chain(send::missing_labels(found)).collect()
+    }
+
     fn team_tables(&self) -> Vec<&'static TeamTable> {
         TABLES.to_vec()
     }
@@ -157,7 +161,10 @@ impl Settings {
         transaction::apart(ctx, move |tx| {
             Box::pin(async move {
                 let tables = team::adopt(tx, &TABLES, may_create).await?;
-                let leads = team::look_at(tx, &DOCTOR_STATE).await?;
+                if let Some(misfit) = send::misfit(&tables) {
+                    return Err(Failure::permanent(misfit));
+                }
+                let leads = team::look_at(tx, &send::LEADS).await?;
                 let room = Room { tables, leads, rules, record_contacts };
                 limits::sweep(tx, &room.tables, now).await?;
                 let opening = upkeep::open(tx, &room, moments, batch).await?;

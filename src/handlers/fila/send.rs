@@ -10,15 +10,17 @@ use super::{
     fits,
     limits::{self, Place, Refused},
     message::{Claimed, Lead},
-    statements::{CLIENT_NUMBER, LEAD, MARK_SENDING, RELEASE, SETTLE_BEGUN, SETTLE_WAITING, TOUCH, UNDO_SENDING, same_key},
+    statements::{
+        CLIENT_NUMBER, LEAD, MARK_SENDING, RELEASE, SETTLE_BEGUN, SETTLE_WAITING, TOUCH, UNDO_SENDING, same_key,
+    },
 };
 use crate::{
     domain::run::Failure,
     handlers::{
-        AppTx,
+        AppTx, Dialect,
         team::{
-            Adopted, Param,
-            tables::{CLIENTES, DOCTOR_STATE, FILA_MENSAGENS},
+            Adopted, FoundColumn, Param, TeamColumn, TeamTable,
+            tables::{CLIENTES, FILA_MENSAGENS, FILA_MENSAGENS_DLQ},
         },
     },
     outbound::{Message, SendOutcome},
@@ -26,6 +28,18 @@ use crate::{
 
 /// How long a message waits whose twin is just being sent: its end decides about both.
 const TWIN_WAIT: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
+
+/// What the queue needs of `doctor_state`: less than those who keep it, so that it goes on where they could not. It is
+/// looked at and never made.
+pub(super) static LEADS: TeamTable = TeamTable {
+    name: "doctor_state",
+    postgres: "",
+    sqlite: "",
+    columns: &[
+        TeamColumn::new("cliente_id", "text primary key", "text"),
+        TeamColumn::new("permission_state", "text not null default 'active'", "text not null default 'active'"),
+    ],
+};
 
 /// What all steps of an attempt share: the tables as they were found, and the rules.
 pub(super) struct Room {
@@ -74,9 +88,7 @@ pub(super) async fn begin(
     tables.change(tx, "savepoint places", &[]).await?;
     let refused = match limits::take(tx, tables, &places, now).await {
         Ok(()) => twin(tx, room, message, now).await?,
-        Err(Refused::Until(until)) => {
-            Some(Transition::defer(SendOutcome::FailedRateLimit, "rate_limit", until))
-        }
+        Err(Refused::Until(until)) => Some(Transition::defer(SendOutcome::FailedRateLimit, "rate_limit", until)),
         Err(Refused::Unsure(failure)) => return Err(failure),
     };
     if let Some(end) = refused {
@@ -88,8 +100,7 @@ pub(super) async fn begin(
         tables.change(tx, "rollback to savepoint places", &[]).await?;
         return Ok(Begun::Lost);
     }
-    let message =
-        Message { id: message.id.clone(), number, text: message.text.clone(), tipo: message.tipo.clone() };
+    let message = Message { id: message.id.clone(), number, text: message.text.clone(), tipo: message.tipo.clone() };
     Ok(Begun::Call(message, places))
 }
 
@@ -115,7 +126,7 @@ async fn known(tx: &mut AppTx, room: &Room, message: &Claimed) -> Result<Known, 
         let rows = room.tables.rows(tx, CLIENT_NUMBER, &[client.into()]).await?;
         known.number = rows.first().and_then(|row| row.text("telefone"));
     }
-    let leads = room.leads.as_ref().filter(|leads| has(leads, DOCTOR_STATE.name, "cliente_id"));
+    let leads = room.leads.as_ref().filter(|leads| has(leads, LEADS.name, "cliente_id"));
     if let Some(leads) = leads {
         let rows = leads.rows(tx, LEAD, &[client.into()]).await?;
         known.lead = rows.first().map(|row| Lead {
@@ -226,21 +237,24 @@ async fn touch(tx: &mut AppTx, room: &Room, message: &Claimed, now: DateTime<Utc
     let (Some(leads), Some(client)) = (room.leads.as_ref().filter(|_| room.record_contacts), &message.client) else {
         return Ok(());
     };
-    let is_client = leads.column(DOCTOR_STATE.name, "cliente_id").is_some_and(|found| fits(found, client));
-    if is_client {
+    let is_client = leads.column(LEADS.name, "cliente_id").is_some_and(|found| fits(found, client));
+    let is_kept = ["last_outbound_at", "contact_count_7d"].iter().all(|column| leads.has(LEADS.name, column));
+    if is_client && is_kept {
         let contacts = Param::Whole(Some(message.is_proactive().into()));
         leads.change(tx, TOUCH, &[client.as_str().into(), now.into(), contacts]).await?;
     }
     Ok(())
 }
 
-/// Puts messages back that were claimed and not begun; how many were still ours.
-pub(super) async fn release(tx: &mut AppTx, tables: &Adopted, messages: &[Claimed]) -> Result<u64, Failure> {
-    let mut released = 0;
+/// Puts messages back that were claimed and whose call was surely not made.
+pub(super) async fn release(tx: &mut AppTx, tables: &Adopted, messages: &[Claimed]) -> Result<(), Failure> {
     for message in messages {
-        released += tables.change(tx, RELEASE, &ours(message, [])).await?;
+        // Marked all the same when the transaction before the call was committed and its answer was lost.
+        if tables.change(tx, RELEASE, &ours(message, [])).await? == 0 {
+            tables.change(tx, UNDO_SENDING, &ours(message, [])).await?;
+        }
     }
-    Ok(released)
+    Ok(())
 }
 
 /// The parameters of a statement on a row that is ours, and what it needs beyond.
@@ -256,4 +270,35 @@ pub(super) fn outcome(tables: &Adopted, outcome: SendOutcome) -> Option<&'static
     let labels = tables.column(FILA_MENSAGENS.name, "outcome").map(|found| found.labels.as_slice()).unwrap_or_default();
     let takes = |word: &&str| labels.is_empty() || labels.iter().any(|label| label == word);
     [outcome.word(), SendOutcome::FailedProvider.word()].into_iter().find(takes)
+}
+
+/// For each outcome that the team's enumeration lacks, that it does and the statement that adds it.
+pub(super) fn missing_labels(tables: &Adopted) -> Vec<String> {
+    let column = tables.column(FILA_MENSAGENS.name, "outcome").filter(|found| !found.labels.is_empty());
+    let Some(FoundColumn { kind, labels }) = column else { return Vec::new() };
+    let missing =
+        SendOutcome::ALL.iter().map(|outcome| outcome.word()).filter(|word| !labels.iter().any(|it| it == word));
+    let message = |word| {
+        format!(
+            "fila_mensagens.outcome cannot be {word}, and says FAILED_PROVIDER in its place; \
+             add with: alter type {kind} add value '{word}'"
+        )
+    };
+    missing.map(message).collect()
+}
+
+/// Why the dead letters cannot hold the ids of the messages, and what mends it; `None` = they can. Found out at the
+/// first death, it would hold up every run.
+pub(super) fn misfit(tables: &Adopted) -> Option<String> {
+    let kind = |table, column| tables.column(table, column).map(|found| found.kind.as_str());
+    let (id, dead) = (kind(FILA_MENSAGENS.name, "id")?, kind(FILA_MENSAGENS_DLQ.name, "mensagem_id")?);
+    let takes_all = !["uuid", "smallint", "integer", "bigint"].contains(&dead);
+    let is_number = |kind| ["smallint", "integer", "bigint"].contains(&kind);
+    let fits = takes_all || tables.dialect() == Dialect::Sqlite || id == dead || is_number(id) && dead == "bigint";
+    (!fits).then(|| {
+        format!(
+            "fila_mensagens_dlq.mensagem_id is {dead} and cannot hold fila_mensagens.id, which is {id}; \
+             mend with: alter table fila_mensagens_dlq alter column mensagem_id type text"
+        )
+    })
 }

@@ -148,9 +148,9 @@ pub(super) const CLIENT_NUMBER: &str = "\
 /// On `doctor_state`, where there is one.
 pub(super) const LEAD: &str = "\
     select permission_state,
-           @instant(cooling_off_until) as cooling_off_until,
+           @instant(@optional(doctor_state.cooling_off_until)) as cooling_off_until,
            @instant(@optional(doctor_state.next_allowed_at)) as next_allowed_at,
-           contact_count_7d
+           @optional(doctor_state.contact_count_7d) as contact_count_7d
     from doctor_state
     where cliente_id = @type(doctor_state.cliente_id, $1)
     limit 1";
@@ -198,7 +198,9 @@ pub(super) fn all(own: Dialect) -> Vec<Statement> {
         &places,
     ];
     let dead = dead::statements(own);
-    let texts = texts.into_iter().chain(dead.iter().map(String::as_str)).chain([super::figures::FIGURES]);
-    let statement = |(at, text): (usize, &str)| Statement { text: text.to_owned(), line: at as u64 + 1, database: None };
+    let texts = texts.into_iter().chain(dead.iter().map(String::as_str));
+    let texts = texts.chain([super::figures::FIGURES]);
+    let statement =
+        |(at, text): (usize, &str)| Statement { text: text.to_owned(), line: at as u64 + 1, database: None };
     texts.enumerate().map(statement).collect()
 }

@@ -55,7 +55,7 @@ team_tables! {
     /// Messages that were given up, as they stood; sent again by a person, or never.
     FILA_MENSAGENS_DLQ = "fila_mensagens_dlq" {
         id optional "uuid", "integer";
-        mensagem_id new "uuid unique", "text";
+        mensagem_id new "text unique", "text";
         motivo new "text", "text";
         erro optional "text", "text";
         tentativas optional "integer not null default 0", "integer not null default 0";
