@@ -131,12 +131,17 @@ pub struct Shown {
     pub job_seconds: Vec<(JobSeconds, GaugeVec)>,
     pub job_planned_until: GaugeVec,
     pub job_empty_successes: IntGaugeVec,
-    pub queue_size: IntGaugeVec,
-    pub queue_states: IntGaugeVec,
-    pub queue_oldest_age: GaugeVec,
-    pub queue_done: IntGaugeVec,
-    pub queue_errors: IntGaugeVec,
-    pub queue_figures: GaugeVec,
+    pub queue: QueueGauges,
+}
+
+/// What waits, by queue.
+pub struct QueueGauges {
+    pub size: IntGaugeVec,
+    pub states: IntGaugeVec,
+    pub oldest_age: GaugeVec,
+    pub done: IntGaugeVec,
+    pub errors: IntGaugeVec,
+    pub figures: GaugeVec,
 }
 
 /// A whole number about a job.
@@ -230,32 +235,40 @@ impl Shown {
                 "Successes in a row without an item, of jobs that expect some",
                 &["job_name"],
             ),
-            queue_size: at.whole_gauges(
+            queue: QueueGauges::register(&at),
+        }
+    }
+}
+
+impl QueueGauges {
+    fn register(at: &Family<'_>) -> Self {
+        Self {
+            size: at.whole_gauges(
                 "queue_size",
                 "Runs waiting, or what waits in the table that a job drains and is due",
                 &["queue"],
             ),
-            queue_states: at.whole_gauges(
+            states: at.whole_gauges(
                 "workers_queue_size",
                 "Runs of a queue, by state (failed = in the last 24 h); rows of a drained table, by state",
                 &["queue", "state"],
             ),
-            queue_oldest_age: at.gauges(
+            oldest_age: at.gauges(
                 "workers_queue_oldest_age_seconds",
                 "For how long the oldest has been due",
                 &["queue"],
             ),
-            queue_done: at.whole_gauges(
+            done: at.whole_gauges(
                 "workers_queue_done_last_hour",
                 "Rows of a drained table that ended well",
                 &["queue"],
             ),
-            queue_errors: at.whole_gauges(
+            errors: at.whole_gauges(
                 "workers_queue_errors_last_hour",
                 "Rows of a drained table that were given up",
                 &["queue"],
             ),
-            queue_figures: at.gauges(
+            figures: at.gauges(
                 "workers_queue_figures_timestamp_seconds",
                 "When a drained table was last seen",
                 &["queue"],

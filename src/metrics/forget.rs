@@ -19,11 +19,11 @@ impl Shown {
     /// Each scrape fills these again from the table at work.
     pub fn forget_jobs(&self) {
         let whole =
-            [&self.job_info, &self.job_failures, &self.job_empty_successes, &self.queue_size, &self.queue_states];
-        let whole = whole.into_iter().chain([&self.queue_done, &self.queue_errors]);
+            [&self.job_info, &self.job_failures, &self.job_empty_successes, &self.queue.size, &self.queue.states];
+        let whole = whole.into_iter().chain([&self.queue.done, &self.queue.errors]);
         whole.chain(self.job_counts.iter().map(|(_, family)| family)).for_each(MetricVec::reset);
-        self.queue_oldest_age.reset();
-        self.queue_figures.reset();
+        self.queue.oldest_age.reset();
+        self.queue.figures.reset();
         self.job_planned_until.reset();
         self.job_seconds.iter().for_each(|(_, family)| family.reset());
     }

@@ -57,7 +57,7 @@ impl Shown {
     pub fn queues(&self, jobs: &[Arc<Job>], snapshot: &Snapshot, now: DateTime<Utc>) {
         for job in jobs {
             let queue = job.name.as_str();
-            self.queue_size.with_label_values(&[queue]).set(snapshot.queue_size(&job.name));
+            self.queue.size.with_label_values(&[queue]).set(snapshot.queue_size(&job.name));
             match (snapshot.queues.get(&job.name), &job.schedule) {
                 (Some(watched), _) => self.drained(queue, watched, now),
                 (None, None) => self.waiting_runs(queue, snapshot.jobs.get(&job.name), now),
@@ -74,7 +74,7 @@ impl Shown {
         self.state(queue, "failed", of(|stats| stats.day.failures()));
         let oldest = stats.and_then(|stats| stats.oldest_due);
         let age = oldest.map_or(0.0, |due| (now - due).num_seconds().max(0) as f64);
-        self.queue_oldest_age.with_label_values(&[queue]).set(age);
+        self.queue.oldest_age.with_label_values(&[queue]).set(age);
     }
 
     /// A queue in a table of the team's, as it was last seen.
@@ -86,15 +86,15 @@ impl Shown {
         self.state(queue, "running", of(|figures| figures.running));
         self.state(queue, "stuck", of(|figures| figures.stuck));
         self.state(queue, "failed", of(|figures| figures.failed));
-        self.queue_done.with_label_values(&[queue]).set(of(|figures| figures.done_1h));
-        self.queue_errors.with_label_values(&[queue]).set(of(|figures| figures.errors_1h));
+        self.queue.done.with_label_values(&[queue]).set(of(|figures| figures.done_1h));
+        self.queue.errors.with_label_values(&[queue]).set(of(|figures| figures.errors_1h));
         let age = figures.map_or(0.0, |figures| figures.oldest_age(now).num_seconds() as f64);
-        self.queue_oldest_age.with_label_values(&[queue]).set(age);
-        self.queue_figures.with_label_values(&[queue]).set(seconds(Some(watched.seen_at())));
+        self.queue.oldest_age.with_label_values(&[queue]).set(age);
+        self.queue.figures.with_label_values(&[queue]).set(seconds(Some(watched.seen_at())));
     }
 
     fn state(&self, queue: &str, state: &str, size: i64) {
-        self.queue_states.with_label_values(&[queue, state]).set(size);
+        self.queue.states.with_label_values(&[queue, state]).set(size);
     }
 
     pub fn process(&self) {

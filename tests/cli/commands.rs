@@ -43,9 +43,10 @@ fn help_and_version_are_data_and_a_wrong_flag_is_usage() {
     let setup = Setup::new(JOBS);
 
     let help = say(&setup, &["--help"], 0);
-    for command in
-        ["start", "run", "check", "explain", "next", "jobs", "runs", "ledger", "status", "health", "migrate", "config"]
-    {
+    for command in [
+        "start", "run", "check", "explain", "next", "jobs", "runs", "queue", "ledger", "status", "health", "migrate",
+        "config",
+    ] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is not in\n{help}");
     }
     assert!(say(&setup, &["version"], 0).starts_with("workers 0."));

@@ -50,6 +50,10 @@ fn what_the_ledger_holds_is_shown_in_three_shapes() {
         ("runs_retry_dry", vec!["runs", "retry", "--job", "sync", "--dry-run"], 0),
         ("runs_cancel_dry", vec!["runs", "cancel", "--state", "waiting", "--dry-run", "-o", "jsonl"], 0),
         ("runs_prune_dry", vec!["runs", "prune", "--older-than", "1d", "--dry-run"], 0),
+        ("queue_list", vec!["queue", "list"], 0),
+        ("queue_list_json", vec!["queue", "list", "-o", "jsonl"], 0),
+        ("queue_show", vec!["queue", "show"], 0),
+        ("queue_retry_dry", vec!["queue", "retry", "--all", "--dry-run"], 0),
         ("runs_cancel", vec!["runs", "cancel", IDS[5]], 0),
     ] {
         assert_expected(name, &steady(&setup, &say(&setup, &arguments, code)));
