@@ -72,6 +72,7 @@ fn table(gateway: &Gateway) -> String {
         [outbound]
         webhook = {{ target = \"gateway\", post = \"/send\" }}
         timeout = \"60s\"
+        allowlist = \"5511955550101, 5511955550102, 5511955550103, 5511955550104, 5511955550105\"
         limits = {{ per_hour = 10000, per_day = 10000, per_client_hour = 10000, per_tipo_hour = {{ resposta = 10000 }} }}
         [jobs.fila_worker]
         every = \"1s\"
@@ -189,7 +190,7 @@ async fn stopped_in_the_middle_of_a_batch(setup: Setup, gateway: &Gateway, url: 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_in_the_middle_of_a_send_sends_nothing_twice_on_sqlite() {
     let gateway = Gateway::start().await;
-    let setup = Setup::new(&table(&gateway)).env("APP_ENV", "production");
+    let setup = Setup::new(&table(&gateway));
     let url = format!("sqlite://{}", setup.path("workers.db").display());
 
     killed_in_the_middle_of_a_send(setup, &gateway, &url).await;
@@ -198,7 +199,7 @@ async fn a_kill_in_the_middle_of_a_send_sends_nothing_twice_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_in_the_middle_of_a_send_sends_nothing_twice_on_postgresql() {
     let (gateway, database) = (Gateway::start().await, Database::new().await);
-    let setup = Setup::new(&table(&gateway)).env("APP_ENV", "production").database(&database.url);
+    let setup = Setup::new(&table(&gateway)).database(&database.url);
 
     killed_in_the_middle_of_a_send(setup, &gateway, &database.url).await;
 }
@@ -206,7 +207,7 @@ async fn a_kill_in_the_middle_of_a_send_sends_nothing_twice_on_postgresql() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_ends_the_send_at_hand_and_puts_the_others_back_on_sqlite() {
     let gateway = Gateway::start().await;
-    let setup = Setup::new(&table(&gateway)).env("APP_ENV", "production");
+    let setup = Setup::new(&table(&gateway));
     let url = format!("sqlite://{}", setup.path("workers.db").display());
 
     stopped_in_the_middle_of_a_batch(setup, &gateway, &url).await;
@@ -215,7 +216,7 @@ async fn a_stop_ends_the_send_at_hand_and_puts_the_others_back_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_ends_the_send_at_hand_and_puts_the_others_back_on_postgresql() {
     let (gateway, database) = (Gateway::start().await, Database::new().await);
-    let setup = Setup::new(&table(&gateway)).env("APP_ENV", "production").database(&database.url);
+    let setup = Setup::new(&table(&gateway)).database(&database.url);
 
     stopped_in_the_middle_of_a_batch(setup, &gateway, &database.url).await;
 }

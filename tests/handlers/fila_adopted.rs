@@ -87,12 +87,12 @@ async fn a_team_s_own_tables_are_adopted_as_they_are() {
 async fn a_missing_column_is_named_with_the_statement_that_adds_it() {
     for home in Home::both().await {
         made(&home).await;
-        home.execute("alter table fila_mensagens drop column outcome_at").await;
+        home.execute("alter table fila_mensagens drop column erro").await;
         home.execute("alter table fila_mensagens drop column provider_message_id").await;
 
         let failure = run(&home, noon()).await.expect_err("columns are missing");
 
-        let begin = "table fila_mensagens lacks outcome_at, provider_message_id; add with: ";
+        let begin = "table fila_mensagens lacks erro, provider_message_id; add with: ";
         let statements =
             failure.message.strip_prefix(begin).unwrap_or_else(|| panic!("{}", failure.message)).to_owned();
         home.execute(Box::leak(statements.into_boxed_str())).await;
