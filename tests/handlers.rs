@@ -10,6 +10,12 @@ mod briefing;
 mod command;
 #[path = "handlers/documents.rs"]
 mod documents;
+#[path = "handlers/drain.rs"]
+mod drain;
+#[path = "handlers/drain_schemas.rs"]
+mod drain_schemas;
+#[path = "handlers/drain_troubles.rs"]
+mod drain_troubles;
 #[path = "handlers/fila.rs"]
 mod fila;
 #[path = "handlers/fila_adopted.rs"]

@@ -27,7 +27,7 @@ pub async fn demo(loaded: &Loaded, output: Output) -> anyhow::Result<Exit> {
     let mut bar: Option<(Progress, u64)> = None;
     let mut told = |left: u64| {
         let (bar, before) = bar.get_or_insert_with(|| (Progress::new("inventing", left), left));
-        bar.add(*before - left);
+        bar.add(before.saturating_sub(left));
         *before = left;
     };
     let made = serve::demonstrate(&loaded.config, &loaded.table, &mut told).await;

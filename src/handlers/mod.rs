@@ -26,8 +26,8 @@ pub use sql::Statement;
 use team::{Adopted, TeamTable};
 pub use tools::Tools;
 
-/// Handlers of later releases: a job that names one is refused as "not supported yet", never ignored.
-pub const LATER: &[&str] = &["drain"];
+/// Handlers of later releases, none at present: a job that names one is refused as "not supported yet", never ignored.
+pub const LATER: &[&str] = &[];
 
 /// The time that most handlers have to end by themselves.
 const STOP_GRACE: Duration = Duration::from_millis(200);
@@ -83,6 +83,18 @@ trait Handler: Sized + Clone + PartialEq + Serialize + DeserializeOwned + JsonSc
         Vec::new()
     }
 
+    /// Whether `examine` has anything to ask a database.
+    fn looks_at_database(&self) -> bool {
+        false
+    }
+
+    /// What a database says against the settings beyond what `statements` tell, one message each. The transaction is
+    /// rolled back: nothing that it changes stays.
+    async fn examine(&self, tx: &mut AppTx) -> Result<Vec<String>, Failure> {
+        let _ = tx;
+        Ok(Vec::new())
+    }
+
     /// What is doubtful in the tables of the team as they were found, one message each, with its remedy; told by
     /// `workers check`.
     fn doubts(&self, found: &Adopted) -> Vec<String> {
@@ -120,9 +132,6 @@ macro_rules! handlers {
             pub fn parse<'de, D: Deserializer<'de>>(name: &str, settings: D) -> Result<Self, D::Error> {
                 match name {
                     $(stringify!($name) => $name::Settings::deserialize(settings).map(Self::$variant),)+
-                    later if LATER.contains(&later) => {
-                        Err(de::Error::custom(format_args!("handler {later:?} is not supported yet")))
-                    }
                     unknown => Err(de::Error::unknown_variant(unknown, Self::NAMES)),
                 }
             }
@@ -182,6 +191,16 @@ macro_rules! handlers {
                 match self { $(Self::$variant(settings) => settings.statements(own)),+ }
             }
 
+            /// Whether `examine` has anything to ask.
+            pub fn looks_at_database(&self) -> bool {
+                match self { $(Self::$variant(settings) => settings.looks_at_database()),+ }
+            }
+
+            /// What the daemon's own database says against this work beyond its statements; `workers check` asks.
+            pub async fn examine(&self, tx: &mut AppTx) -> Result<Vec<String>, Failure> {
+                match self { $(Self::$variant(settings) => settings.examine(tx).await),+ }
+            }
+
             /// What is doubtful in these tables as they were found, to be told and no more.
             pub fn doubts(&self, found: &Adopted) -> Vec<String> {
                 match self { $(Self::$variant(settings) => settings.doubts(found)),+ }
@@ -202,6 +221,8 @@ handlers! {
     command as Command,
     /// Runs SQL statements in one transaction.
     sql as Sql,
+    /// Takes work from a table the team already has.
+    drain as Drain,
     /// Cools leads that stopped answering.
     temperature_decay as TemperatureDecay,
     /// Sends the messages that wait in the team's queue.

@@ -12,6 +12,7 @@ use super::{
     team::{
         self, Adopted, Param, TeamTable,
         tables::{BUSINESS_EVENTS, VAGAS, VAGAS_WITH_TIMES},
+        words::{self, Words},
     },
     transaction::in_own_database,
 };
@@ -26,6 +27,9 @@ const ENDED_FOR: Duration = Duration::from_secs(2 * 3_600);
 /// The kind of event; the key of one is its kind and the id of the shift.
 const DUE: &str = "shift_confirmation_due";
 const TABLES: [&TeamTable; 3] = [&VAGAS, &VAGAS_WITH_TIMES, &BUSINESS_EVENTS];
+
+const WORDS: [Words; 2] =
+    [("vagas", "status", &["reservada", "pendente_confirmacao"]), ("business_events", "event_type", &[DUE])];
 
 /// Settings of `run.shifts`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -49,8 +53,7 @@ impl Handler for Settings {
         in_own_database(&ctx, move |tx| {
             Box::pin(async move {
                 let adopted = team::adopt(tx, &TABLES, may_create).await?;
-                adopted.must_know(VAGAS.name, "status", &["reservada", "pendente_confirmacao"])?;
-                adopted.must_know(BUSINESS_EVENTS.name, "event_type", &[DUE])?;
+                adopted.must_know_all(&WORDS)?;
                 let shifts = Shifts { adopted, before, now };
                 shifts.ask(tx).await
             })
@@ -60,7 +63,7 @@ impl Handler for Settings {
 
     fn statements(&self, own: Dialect) -> Vec<Statement> {
         let text = format!("{ASK} where {}", is_due(own, |column| column.to_owned()));
-        vec![Statement { text, line: 1, database: None }]
+        [words::as_statement(&WORDS), text].map(|text| Statement { text, line: 1, database: None }).to_vec()
     }
 
     fn team_tables(&self) -> Vec<&'static TeamTable> {
@@ -135,12 +138,13 @@ impl Shifts {
             told as (
               {}
             )
-            select count(*) from due",
+            select from due",
             self.change(),
             self.due(),
             self.events("from due where 1 = 1")
         );
-        self.adopted.count(tx, &statement, &self.moments()).await
+        // The server says how many rows the query gave: one for each shift.
+        self.adopted.change(tx, &statement, &self.moments()).await
     }
 
     /// SQLite changes nothing inside of a query. Nobody else writes meanwhile, so both statements see the same shifts.

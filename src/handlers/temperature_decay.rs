@@ -9,17 +9,31 @@ use serde_json::json;
 
 use super::{
     AppTx, Context, Dialect, Ending, Handler, Scope, Statement, TeamTable,
-    team::{self, tables::DOCTOR_STATE},
+    team::{self, Adopted, Param, TeamColumn, tables::DOCTOR_STATE},
     transaction,
 };
 use crate::domain::{
     run::{Failure, Report},
     schedule::Zone,
 };
-use statements::Change;
+use statements::{Change, RECOUNT_CONTACTS, RESET_UNRECORDED};
 
 /// A lead that has not written for so long has left (spec 6).
 const CHURNED_AFTER: TimeDelta = TimeDelta::days(90);
+
+/// `contact_count_7d` counts the contacts of so long.
+const CONTACT_WINDOW: TimeDelta = TimeDelta::days(7);
+/// Where contacts are recorded, when the team has it: never created here, and of no use without all of these columns.
+static TOUCHES: TeamTable = TeamTable {
+    name: "fila_mensagens",
+    postgres: "",
+    sqlite: "",
+    columns: &[
+        TeamColumn::optional("cliente_id", "uuid", "text"),
+        TeamColumn::optional("status", "text", "text"),
+        TeamColumn::optional("enviada_em", "timestamptz", "text"),
+    ],
+};
 
 /// Settings of `run.temperature_decay`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -63,8 +77,8 @@ impl Handler for Settings {
         let week = week_start(&ctx.job.zone, now);
         transaction::in_own_database(&ctx, move |tx| {
             Box::pin(async move {
-                team::adopt(tx, &[&DOCTOR_STATE], may_create).await?;
-                cool(tx, Moments { now, week }, cents_per_day).await
+                let leads = team::adopt(tx, &[&DOCTOR_STATE], may_create).await?;
+                cool(tx, &leads, (Moments { now, week }, cents_per_day)).await
             })
         })
         .await
@@ -87,13 +101,31 @@ struct Moments {
 }
 
 /// Each statement looks at the whole table and names the state it leaves, so a second run at once changes nothing.
-async fn cool(tx: &mut AppTx, moments: Moments, cents_per_day: i64) -> Result<Report, Failure> {
+async fn cool(tx: &mut AppTx, leads: &Adopted, (moments, cents_per_day): (Moments, i64)) -> Result<Report, Failure> {
     let cooled = Change::Cool { cents_per_day }.apply(tx, moments.now).await?;
     let reactivated = Change::Reactivate.apply(tx, moments.now).await?;
     let churned = Change::Churn.apply(tx, moments.now - CHURNED_AFTER).await?;
-    let reset = Change::ResetContacts.apply(tx, moments.week).await?;
-    let result = json!({ "cooled": cooled, "reactivated": reactivated, "churned": churned, "contacts_reset": reset });
+    let (recounted, reset) = count_contacts(tx, leads, &moments).await?;
+    let result = json!({
+        "cooled": cooled, "reactivated": reactivated, "churned": churned, "contacts_recounted": recounted, "contacts_reset": reset,
+    });
     Ok(Report { items: Some(cooled), result: Some(result), ..Report::default() })
+}
+
+/// Counts anew what is recorded, and begins the week anew for the others: leads recounted, leads reset.
+async fn count_contacts(tx: &mut AppTx, leads: &Adopted, moments: &Moments) -> Result<(u64, u64), Failure> {
+    let messages = team::look_at(tx, &TOUCHES).await?;
+    let is_recorded = |messages: &Adopted| {
+        TOUCHES.columns.iter().all(|column| messages.has(TOUCHES.name, column.name))
+            && leads.has(DOCTOR_STATE.name, "cliente_id")
+    };
+    let Some(messages) = messages.filter(is_recorded) else {
+        return Ok((0, Change::ResetContacts.apply(tx, moments.week).await?));
+    };
+    let window = [Param::from(moments.now - CONTACT_WINDOW), Param::from(moments.now)];
+    let recounted = messages.change(tx, RECOUNT_CONTACTS, &window).await?;
+    let reset = messages.change(tx, RESET_UNRECORDED, &[Param::from(moments.week)]).await?;
+    Ok((recounted, reset))
 }
 
 /// Monday 00:00 of the week of `moment`, on the clocks of a zone.

@@ -22,7 +22,7 @@ use crate::{
         job::{About, Gate, Job},
         schedule::{Dst, Gap, Repeat, Schedule, ScheduleError, Zone},
     },
-    handlers::{LATER, Outbound, Scope, Targets, Work},
+    handlers::{Outbound, Scope, Targets, Work},
 };
 
 /// Keys that decide when a job is due.
@@ -136,11 +136,6 @@ impl<'a> Builder<'a> {
     fn settings(&self, mut handler: tree::Entry, reader: &mut Reader<'_>) -> Option<Work> {
         let name = handler.key.as_str();
         let span = handler.key_span.clone();
-        if LATER.contains(&name) {
-            let help = "run.noop = {} keeps its place, and health shows it as placeholder".to_string();
-            reader.tell(Code::NotSupportedYet, span, format!("the handler `{name}` is not supported yet"), Some(help));
-            return None;
-        }
         if !Work::NAMES.contains(&name) {
             unknown_handler(name, span, reader);
             return None;

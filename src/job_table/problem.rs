@@ -32,7 +32,7 @@ codes! {
     WrongType = "E003", "The value is of another type than the key takes.";
     BadValue = "E004", "The type is right, the value is not possible.";
     MissingKey = "E005", "A key that must be given is not there.";
-    NotSupportedYet = "E006", "The key or handler is part of the design and not of this version.";
+    NotSupportedYet = "E006", "The key is part of the design and not of this version.";
     Variable = "E007", "A `${...}` cannot be filled in.";
     BadName = "E008", "The name of the job is not possible.";
     TwoSchedules = "E009", "More than one of `every`, `cron` and `at`, or a key that needs another of them.";

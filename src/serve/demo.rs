@@ -7,7 +7,7 @@ use super::{options::database, prepare::begin};
 use crate::{
     clock::Clock,
     config::Config,
-    domain::schedule::Zone,
+    domain::{run::FailureKind, schedule::Zone},
     engine::Engine,
     handlers::demo::{self, Moment, Unfilled},
     job_table::{Entry, JobTable},
@@ -15,6 +15,9 @@ use crate::{
 };
 
 pub use crate::handlers::demo::Filled;
+
+/// A daemon at work beside us may undo a filling with its locks; so often it is begun.
+const MOST_TRIES: u32 = 3;
 
 /// What was made, and where.
 pub struct Demonstration {
@@ -45,9 +48,20 @@ pub async fn demonstrate(
     let store = Store::open(&database(config)).await?;
     let now = store.database_time().await?.unwrap_or_else(|| Clock::system().now());
     let moment = Moment { now, zone: business_zone(table) };
-    let mut tx = begin(&store).await?;
-    let filled = demo::fill(&mut tx, &moment, config.create_team_tables, told).await.map_err(refusal)?;
-    tx.commit().await.map_err(StoreError::from)?;
+    let mut tries = 0;
+    let filled = loop {
+        let mut tx = begin(&store).await?;
+        tries += 1;
+        match demo::fill(&mut tx, &moment, config.create_team_tables, told).await {
+            Ok(filled) => {
+                tx.commit().await.map_err(StoreError::from)?;
+                break filled;
+            }
+            // Whoever works on the tables may have stood in the way of a lock, and we in his.
+            Err(Unfilled::Failed(failure)) if failure.kind == FailureKind::Retry && tries < MOST_TRIES => {}
+            Err(unfilled) => return Err(refusal(unfilled)),
+        }
+    };
     let described = store.describe();
     store.close().await;
     let database = format!("{} {}", described.kind.word(), described.database);

@@ -32,8 +32,8 @@ struct Asked<'a> {
     tables: Vec<&'static TeamTable>,
 }
 
-/// Prepares every statement for the daemon's own database, changes nothing, and returns what it refuses. Empty, and
-/// without a connection, when no job has a statement. A table of the team that is missing is made for the moment where
+/// Prepares every statement for the daemon's own database, lets each work look at it, changes nothing, and returns what
+/// is refused. Empty, and without a connection, when there is no database yet. A table of the team that is missing is made for the moment where
 /// the daemon may create it.
 pub async fn refused_statements(
     table: &JobTable,
@@ -43,7 +43,8 @@ pub async fn refused_statements(
     let is_postgres = database.url.starts_with("postgres");
     let own = if is_postgres { Dialect::Postgres } else { Dialect::Sqlite };
     let of_ours = statements(table, own);
-    if of_ours.is_empty() || !database_is_there(database) {
+    let examined = table.jobs.values().any(|entry| entry.work.looks_at_database());
+    if (of_ours.is_empty() && !examined) || !database_is_there(database) {
         return Ok(Vec::new());
     }
     let store = Store::open(database).await?;
@@ -55,6 +56,11 @@ pub async fn refused_statements(
         if !refused.contains(&told) {
             refused.push(told);
         }
+    }
+    for (job, entry) in table.jobs.iter().filter(|(_, entry)| entry.work.looks_at_database()) {
+        let mut tx = begin(&store).await?;
+        let wrong = entry.work.examine(&mut tx).await.unwrap_or_else(|failure| vec![failure.message]);
+        refused.extend(wrong.into_iter().map(|reason| (job.clone(), reason)));
     }
     Ok(refused)
 }

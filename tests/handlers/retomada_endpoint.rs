@@ -258,7 +258,7 @@ async fn messages_that_fail_one_after_the_other_keep_those_behind_them_waiting_f
     assert_eq!(home.texts(QUEUED).await, ["c7 resposta pendente about good", "c8 resposta pendente about good"]);
 }
 
-/// An endpoint that answers, and while it does takes the database away from whoever asked.
+/// An endpoint that answers, and while it does takes the queue away from whoever asked: on SQLite the whole database.
 async fn takes_database(home: &Home) -> (String, Arc<Mutex<Option<AppTx>>>) {
     let held = Arc::<Mutex<Option<AppTx>>>::default();
     let (app, holding) = (home.app(), Arc::clone(&held));
@@ -267,7 +267,7 @@ async fn takes_database(home: &Home) -> (String, Arc<Mutex<Option<AppTx>>>) {
         async move {
             let mut tx = (app.begin)().await.expect("the test's database answers");
             if let AppTx::Postgres(tx) = &mut tx {
-                let lock = sqlx::query("lock table mensagens_fora_horario in access exclusive mode");
+                let lock = sqlx::query("lock table fila_mensagens in access exclusive mode");
                 lock.execute(&mut **tx).await.expect("nobody else holds it");
             }
             *holding.lock().await = Some(tx);

@@ -8,7 +8,10 @@ use emponto::{
         run::{Failure, FailureKind, Report},
         schedule::Zone,
     },
-    handlers::{Targets, Tools},
+    handlers::{
+        Targets, Tools,
+        team::{self, tables::FILA_MENSAGENS},
+    },
 };
 use serde_json::{Value, json};
 
@@ -93,9 +96,15 @@ async fn each_lead_gets_what_is_due_to_it_and_a_second_run_changes_nothing() {
 
         assert_eq!(after_first, AFTERWARDS);
         assert_eq!(first.items, Some(4));
-        assert_eq!(first.result, Some(json!({ "cooled": 4, "reactivated": 1, "churned": 1, "contacts_reset": 1 })));
+        assert_eq!(
+            first.result,
+            Some(json!({ "cooled": 4, "reactivated": 1, "churned": 1, "contacts_recounted": 0, "contacts_reset": 1 }))
+        );
         assert_eq!(home.texts(LEADS).await, AFTERWARDS);
-        assert_eq!(second.result, Some(json!({ "cooled": 0, "reactivated": 0, "churned": 0, "contacts_reset": 0 })));
+        assert_eq!(
+            second.result,
+            Some(json!({ "cooled": 0, "reactivated": 0, "churned": 0, "contacts_recounted": 0, "contacts_reset": 0 }))
+        );
     }
 }
 
@@ -258,5 +267,45 @@ async fn a_run_that_is_not_settled_cools_nobody() {
         drop(work("temperature_decay", json!({})).run(ctx).await);
 
         assert_eq!(home.texts(LEADS).await, ["a active 50 stable 0 novo"]);
+    }
+}
+
+#[tokio::test]
+async fn contacts_of_the_last_seven_days_are_counted_where_messages_are_recorded() {
+    let id = |number: u32| format!("00000000-0000-0000-0000-00000000000{number}");
+    for home in Home::both().await {
+        made(&home).await;
+        let mut tx = (home.app().begin)().await.expect("a transaction");
+        team::adopt(&mut tx, &[&FILA_MENSAGENS], true).await.expect("the table is created");
+        tx.commit().await.expect("committed");
+        let leads = format!(
+            "insert into doctor_state (cliente_id, contact_count_7d, last_outbound_at) values
+              ('{}', 0, '2025-01-08T10:00:00.000Z'), ('{}', 5, '2025-01-01T10:00:00.000Z'),
+              ('{}', 5, '2025-01-01T10:00:00.000Z'), ('{}', 5, '2025-01-07T10:00:00.000Z');
+            insert into fila_mensagens (cliente_id, conteudo, status, enviada_em) values
+              ('{}', 'x', 'enviada', '2025-01-08T10:00:00.000Z'), ('{}', 'x', 'enviada', '2025-01-01T12:00:00.001Z'),
+              ('{}', 'x', 'enviada', '2025-01-01T12:00:00.000Z'), ('{}', 'x', 'pendente', null),
+              ('{}', 'x', 'enviada', '2025-01-01T10:00:00.000Z'), ('{}', 'x', 'erro', null)",
+            id(1),
+            id(2),
+            id(3),
+            id(4),
+            id(1),
+            id(1),
+            id(1),
+            id(1),
+            id(2),
+            id(3)
+        );
+        home.execute(Box::leak(leads.into_boxed_str())).await;
+
+        let first = run_at(&home, noon()).await.expect("a run").result.expect("counts");
+        let second = run_at(&home, noon()).await.expect("a run").result.expect("counts");
+
+        let counts = "select cast(contact_count_7d as text) from doctor_state order by cliente_id";
+        // Two within the window; one before it; none recorded and last week's; none recorded and this week's.
+        assert_eq!(home.texts(counts).await, ["2", "0", "0", "5"]);
+        assert_eq!((&first["contacts_recounted"], &first["contacts_reset"]), (&json!(2), &json!(1)));
+        assert_eq!((&second["contacts_recounted"], &second["contacts_reset"]), (&json!(0), &json!(0)));
     }
 }

@@ -122,6 +122,8 @@ fn troubles(plan: &mut Plan) {
             ("status", "processando".into()),
             ("processando_desde", since.into()),
             ("outcome_reason_code", reason.into()),
+            // It waits no longer once it is put back.
+            ("prioridade", 10.into()),
         ]);
         plan.add(&FILA_MENSAGENS, values);
     }

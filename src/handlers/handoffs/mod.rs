@@ -22,6 +22,7 @@ use super::{
             BUSINESS_EVENTS, CLIENTES, EXTERNAL_HANDOFFS, FILA_MENSAGENS, FILA_MENSAGENS_WITH_NUMBERS, PERMISSIONS,
             VAGAS,
         },
+        words::{self, Words},
     },
     transaction::apart,
 };
@@ -98,7 +99,8 @@ impl Handler for Settings {
     }
 
     fn statements(&self, _: Dialect) -> Vec<Statement> {
-        let mut texts = due::queries();
+        let mut texts = vec![words::as_statement(&WORDS)];
+        texts.extend(due::queries());
         texts.extend([due::expire(""), due::claim(""), vaga::REOPEN.to_owned(), notice::QUERY.to_owned()]);
         texts.into_iter().map(|text| Statement { text, line: 1, database: None }).collect()
     }
@@ -114,6 +116,14 @@ impl Handler for Settings {
 
 /// What it cannot do without. Numbers in the queue are not among them: handoffs expire without.
 const TABLES: [&TeamTable; 4] = [&EXTERNAL_HANDOFFS, &VAGAS, &BUSINESS_EVENTS, &FILA_MENSAGENS];
+
+const WORDS: [Words; 5] = [
+    ("external_handoffs", "status", &["pending", "contacted", "expired"]),
+    ("vagas", "status", &["reservada", "aberta"]),
+    ("fila_mensagens", "status", &["pendente"]),
+    ("fila_mensagens", "tipo", &["followup", "sistema"]),
+    ("business_events", "event_type", &[EXPIRED, FOLLOWED_UP, NOTICE]),
+];
 
 /// Whether follow-ups go now.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -192,10 +202,6 @@ impl Attempt {
 
 async fn adopt(tx: &mut AppTx, may_create: bool) -> Result<Adopted, Failure> {
     let adopted = team::adopt(tx, &TABLES, may_create).await?;
-    adopted.must_know(EXTERNAL_HANDOFFS.name, "status", &["pending", "contacted", "expired"])?;
-    adopted.must_know(VAGAS.name, "status", &["reservada", "aberta"])?;
-    adopted.must_know(FILA_MENSAGENS.name, "status", &["pendente"])?;
-    adopted.must_know(FILA_MENSAGENS.name, "tipo", &["followup", "sistema"])?;
-    adopted.must_know(BUSINESS_EVENTS.name, "event_type", &[EXPIRED, FOLLOWED_UP, NOTICE])?;
+    adopted.must_know_all(&WORDS)?;
     Ok(adopted)
 }

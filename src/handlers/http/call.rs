@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, Utc};
 use reqwest::{
     Method, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::Value;
 
-use super::Settings;
+use super::{Settings, deliver::Parcel};
 use crate::{
     handlers::{Context, Targets},
     outbound::call::{Call, DEFAULT_TARGET, Target, checked_headers, connect_limit, web_url},
@@ -30,6 +30,20 @@ pub(super) fn look(url: Url, settings: &Settings, ctx: &Context) -> Result<Call,
     assemble(address, None, settings, ctx)
 }
 
+/// One of many calls of a run: what it carries, and not the run, is known by its key.
+pub(super) fn carrying(parcel: Parcel, settings: &Settings, ctx: &Context) -> Result<Call, String> {
+    let address = Address::find(settings, &ctx.tools.targets)?;
+    let target = address.target.map(|(_, target)| target);
+    let signed = target.map(|target| signature(target, &parcel.body, (&parcel.key, parcel.now))).transpose()?;
+    let mut call = assemble(address, Some(parcel.body), settings, ctx)?;
+    let key = HeaderValue::try_from(&parcel.key).map_err(|_| "the key of a call is no plain text".to_owned())?;
+    call.headers.insert("idempotency-key", key.clone());
+    call.headers.insert("webhook-id", key);
+    call.headers.insert("workers-attempt", HeaderValue::from(parcel.attempt));
+    call.headers.extend(signed.unwrap_or_default());
+    Ok(call)
+}
+
 fn assemble(address: Address<'_>, body: Option<Vec<u8>>, settings: &Settings, ctx: &Context) -> Result<Call, String> {
     let target = address.target.map(|(_, target)| target);
     let mut headers = HeaderMap::new();
@@ -42,7 +56,8 @@ fn assemble(address: Address<'_>, body: Option<Vec<u8>>, settings: &Settings, ct
     headers.extend(checked_headers(&settings.headers).map_err(|errors| errors.join("; "))?);
     headers.extend(headers_of_run(ctx));
     if let Some(target) = target {
-        headers.extend(signature(target, body.as_deref().unwrap_or_default(), ctx)?);
+        let id = ctx.run.id.to_string();
+        headers.extend(signature(target, body.as_deref().unwrap_or_default(), (&id, ctx.now))?);
     }
     let timeout = settings.timeout.or(target.and_then(|target| target.timeout));
     let connect_timeout = settings.connect_timeout.or(target.and_then(|target| target.connect_timeout));
@@ -142,9 +157,9 @@ fn headers_of_run(ctx: &Context) -> HeaderMap {
 }
 
 /// What a target with a secret can know its caller by. The id is that of `webhook-id`.
-fn signature(target: &Target, body: &[u8], ctx: &Context) -> Result<HeaderMap, String> {
-    let timestamp = ctx.now.timestamp();
-    let Some(signature) = target.secret.sign(&ctx.run.id.to_string(), timestamp, body)? else {
+fn signature(target: &Target, body: &[u8], (id, now): (&str, DateTime<Utc>)) -> Result<HeaderMap, String> {
+    let timestamp = now.timestamp();
+    let Some(signature) = target.secret.sign(id, timestamp, body)? else {
         return Ok(HeaderMap::new());
     };
     let signature = HeaderValue::try_from(signature).expect("base64 is plain ASCII");

@@ -1,6 +1,7 @@
 //! `http`: calls an endpoint of the team's application and judges its answer by content.
 
 mod call;
+mod deliver;
 mod ending;
 mod expect;
 pub(super) mod judge;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+pub(super) use deliver::{Parcel, Undelivered, deliver};
 pub use expect::{Expect, Statuses};
 pub use poll::Poll;
 

@@ -2,7 +2,7 @@
 
 mod execute;
 mod other;
-mod script;
+pub(super) mod script;
 
 use std::{fs, path::Path};
 

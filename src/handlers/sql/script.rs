@@ -50,7 +50,7 @@ pub(super) fn compile(source: &str, dialect: Dialect) -> Result<Vec<Prepared>, V
     let tokens = tokens(source, dialect).map_err(|error| vec![error])?;
     let mut statements = Vec::new();
     let mut errors = Vec::new();
-    let mut cursor = Cursor { source, offset: 0, at: Location::new(1, 1) };
+    let mut cursor = Cursor::new(source);
     for piece in tokens.split(|token| token.token == Token::SemiColon) {
         let is_meant = |token: &&TokenWithSpan| !matches!(token.token, Token::Whitespace(_) | Token::EOF);
         let Some(first) = piece.iter().find(is_meant) else { continue };
@@ -69,7 +69,8 @@ pub(super) fn compile(source: &str, dialect: Dialect) -> Result<Vec<Prepared>, V
     if errors.is_empty() { Ok(statements) } else { Err(errors) }
 }
 
-fn tokens(source: &str, dialect: Dialect) -> Result<Vec<TokenWithSpan>, String> {
+/// The tokens of a text, white space and comments included; the error names its line.
+pub(in crate::handlers) fn tokens(source: &str, dialect: Dialect) -> Result<Vec<TokenWithSpan>, String> {
     let tokens = match dialect {
         Dialect::Postgres => Tokenizer::new(&PostgreSqlDialect {}, source).tokenize_with_location(),
         Dialect::Sqlite => Tokenizer::new(&SQLiteDialect {}, source).tokenize_with_location(),
@@ -107,7 +108,7 @@ fn refusal(piece: &[TokenWithSpan]) -> Option<String> {
 }
 
 /// A keyword or an unquoted name, in lower case.
-fn bare_word(token: &Token) -> Option<String> {
+pub(in crate::handlers) fn bare_word(token: &Token) -> Option<String> {
     match token {
         Token::Word(word) if word.quote_style.is_none() => Some(word.value.to_ascii_lowercase()),
         _ => None,
@@ -163,15 +164,19 @@ fn unknown(name: &str, line: u64) -> String {
 }
 
 /// Turns the tokenizer's lines and columns, which count characters, into places in the text.
-struct Cursor<'a> {
+pub(in crate::handlers) struct Cursor<'a> {
     source: &'a str,
     offset: usize,
     at: Location,
 }
 
 impl<'a> Cursor<'a> {
+    pub fn new(source: &'a str) -> Self {
+        Self { source, offset: 0, at: Location::new(1, 1) }
+    }
+
     /// Moves on to a place and gives back the text on the way.
-    fn skip_to(&mut self, place: Location) -> &'a str {
+    pub fn skip_to(&mut self, place: Location) -> &'a str {
         let start = self.offset;
         for c in self.source[start..].chars() {
             if place <= self.at {

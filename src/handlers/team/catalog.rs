@@ -42,8 +42,9 @@ pub(super) async fn columns(tx: &mut AppTx, table: &str) -> Result<BTreeMap<Stri
 pub(super) async fn create(tx: &mut AppTx, table: &TeamTable) -> Result<(), sqlx::Error> {
     match tx {
         AppTx::Postgres(tx) => {
-            // Two replicas that create one table at once would both fail; the second waits and finds it there.
-            let lock = sqlx::query("select pg_advisory_xact_lock(hashtext($1))").persistent(false).bind(table.name);
+            // Two that create one table at once would both fail; the second waits and finds it there. One lock for all
+            // tables: with one for each, two that create the same tables in different orders would wait for each other.
+            let lock = sqlx::query("select pg_advisory_xact_lock(hashtext('emponto team tables'))").persistent(false);
             lock.execute(&mut **tx).await?;
             sqlx::raw_sql(AssertSqlSafe(table.postgres)).execute(&mut **tx).await?;
         }

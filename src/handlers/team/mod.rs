@@ -5,7 +5,7 @@ mod outgoing;
 mod row;
 pub mod tables;
 mod text;
-mod words;
+pub mod words;
 
 use std::collections::BTreeMap;
 
@@ -55,6 +55,8 @@ impl TeamColumn {
 ///   the column holds. Both sides of a comparison wear it; a parameter that is stored does not.
 /// - `@type(table.column, x)` gives a parameter, or a column of another table, the type of that column.
 /// - `@optional(table.column)` is the column, or null where the team's table has none of that name.
+/// - `@word(table.column, word)` is a text that the column must take: an enumeration without it is named with the
+///   statement that adds it.
 /// - `@locked` takes only rows that nobody else holds: `for update skip locked`, and nothing on SQLite.
 #[derive(Debug, Clone)]
 pub struct Adopted {

@@ -35,7 +35,8 @@ fn mark<'a>(adopted: &Adopted, rest: &'a str, text: &mut String) -> Result<&'a s
     }
     if let Some(rest) = rest.strip_prefix("@optional(") {
         let (inner, rest) = inside(rest)?;
-        let (table, column) = inner.trim().split_once('.').ok_or_else(|| format!("@optional({inner}) has no column"))?;
+        let (table, column) =
+            inner.trim().split_once('.').ok_or_else(|| format!("@optional({inner}) has no column"))?;
         text.push_str(if adopted.has(table, column) { column } else { "null" });
         return Ok(rest);
     }
@@ -49,6 +50,15 @@ fn mark<'a>(adopted: &Adopted, rest: &'a str, text: &mut String) -> Result<&'a s
             Dialect::Postgres => format!("({value})::{}", found.kind),
             Dialect::Sqlite => value,
         });
+        return Ok(rest);
+    }
+    if let Some(rest) = rest.strip_prefix("@word(") {
+        let (inner, rest) = inside(rest)?;
+        let (place, word) = inner.split_once(',').ok_or_else(|| format!("@word({inner}) has no word"))?;
+        let (table, column) = place.trim().split_once('.').ok_or_else(|| format!("@word({inner}) has no column"))?;
+        let word = word.trim();
+        adopted.must_know(table, column, &[word]).map_err(|failure| failure.message)?;
+        text.push_str(&format!("'{word}'"));
         return Ok(rest);
     }
     // An operator such as `@>`.
@@ -91,6 +101,7 @@ mod tests {
             ("where id = @type(vagas.id, $1)", "where id = ($1)::uuid", "where id = $1"),
             ("select id @locked", "select id for update skip locked", "select id "),
             ("a @> b", "a @> b", "a @> b"),
+            ("set status = @word(vagas.status, aberta)", "set status = 'aberta'", "set status = 'aberta'"),
             ("@optional(vagas.id), @optional(vagas.nome)", "id, null", "id, null"),
             (
                 "@instant(coalesce(a, b)) <= @instant($1)",

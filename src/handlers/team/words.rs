@@ -3,7 +3,23 @@
 use super::Adopted;
 use crate::domain::run::Failure;
 
+/// Words that a handler writes: table, column, words.
+pub type Words = (&'static str, &'static str, &'static [&'static str]);
+
+/// A statement that is refused, with the remedy, where an enumeration lacks one of these words; for `workers check`.
+pub fn as_statement(words: &[Words]) -> String {
+    let marks = words
+        .iter()
+        .flat_map(|(table, column, words)| words.iter().map(move |word| format!("@word({table}.{column}, {word})")));
+    format!("select {}", marks.collect::<Vec<_>>().join(", "))
+}
+
 impl Adopted {
+    /// As `must_know`, for all words of a handler.
+    pub fn must_know_all(&self, words: &[Words]) -> Result<(), Failure> {
+        words.iter().try_for_each(|(table, column, words)| self.must_know(table, column, words))
+    }
+
     /// Fails, naming the statements that add them, when a column is an enumeration without some of these words. A column
     /// of another type, and one that is not there, takes any word.
     pub fn must_know(&self, table: &str, column: &str, words: &[&str]) -> Result<(), Failure> {

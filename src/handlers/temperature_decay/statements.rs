@@ -133,6 +133,36 @@ const RESET_CONTACTS_SQLITE: &str = concat!(
     " < $1"
 );
 
+/// The contacts of the last seven days, `($1, $2]`, for leads whose messages are recorded in the team's queue. It reads the
+/// same on both databases, and wears the marks of `Adopted`.
+pub(super) const RECOUNT_CONTACTS: &str = "\
+    update doctor_state
+    set contact_count_7d = touched.contacts
+    from (
+      select cast(cliente_id as text) as touched_id,
+             sum(case when @instant($1) < @instant(enviada_em) and @instant(enviada_em) <= @instant($2) then 1 else 0 end)
+               as contacts
+      from fila_mensagens
+      where cast(status as text) = 'enviada'
+        and cliente_id is not null
+      group by cast(cliente_id as text)
+    ) as touched
+    where cast(doctor_state.cliente_id as text) = touched.touched_id
+      and contact_count_7d is distinct from touched.contacts";
+
+/// As `Change::ResetContacts`, for leads of whom no message is recorded.
+pub(super) const RESET_UNRECORDED: &str = "\
+    update doctor_state
+    set contact_count_7d = 0
+    where 0 < contact_count_7d
+      and @instant(last_outbound_at) < @instant($1)
+      and cast(cliente_id as text) not in (
+        select cast(cliente_id as text)
+        from fila_mensagens
+        where cast(status as text) = 'enviada'
+          and cliente_id is not null
+      )";
+
 /// The text of each change, for `workers check`.
 pub(super) fn texts(own: Dialect) -> Vec<Statement> {
     let texts = match own {
