@@ -36,7 +36,6 @@ pub(in crate::store) struct Sqlite {
     /// Handlers that wait for the connection take turns here.
     turn: Mutex<()>,
     readers: SqlitePool,
-    reading: SqliteConnectOptions,
 }
 
 impl Sqlite {
@@ -57,10 +56,10 @@ impl Sqlite {
         refuse_old_version(&mut connection).await?;
         let reading = options.read_only(true).disable_statement_logging();
         let readers = SqlitePoolOptions::new().max_connections(READERS).test_before_acquire(false);
-        let readers = readers.acquire_timeout(BUSY_LIMIT).connect_lazy_with(reading.clone());
+        let readers = readers.acquire_timeout(BUSY_LIMIT).connect_lazy_with(reading);
         let connection = Arc::new(Mutex::new(connection));
         let writer = Writer::start(Arc::clone(&connection), book);
-        Ok(Self { path, writer, connection, turn: Mutex::new(()), readers, reading })
+        Ok(Self { path, writer, connection, turn: Mutex::new(()), readers })
     }
 
     pub fn describe(&self) -> Described {
@@ -113,7 +112,7 @@ impl Sqlite {
 
     /// A connection of its own that only reads, inside a transaction; it goes with its guard.
     pub async fn begin_look(&self) -> Result<OwnedMutexGuard<SqliteConnection>> {
-        let mut connection = self.reading.connect().await?;
+        let mut connection = self.readers.connect_options().connect().await?;
         sqlx::raw_sql("begin").execute(&mut connection).await?;
         Ok(Arc::new(Mutex::new(connection)).lock_owned().await)
     }
