@@ -24,17 +24,17 @@ pub(super) enum Change {
     ResetContacts,
 }
 
+/// Counts in `double precision`, which is exact for whole hundredths and for days, and many times faster than `numeric`.
 const COOL_POSTGRES: &str = "\
     update doctor_state
     set temperature = greatest(
-          round(temperature::numeric * 100)
-            - $2 * floor(extract(epoch from $1 - greatest(last_decay_at, last_inbound_at))::numeric / 86400),
+          round(temperature::float8 * 100)
+            - $2 * floor(date_part('epoch', $1 - greatest(last_decay_at, last_inbound_at)) / 86400),
           0
         ) / 100,
         temperature_trend = 'cooling',
         last_decay_at = greatest(last_decay_at, last_inbound_at)
-          + floor(extract(epoch from $1 - greatest(last_decay_at, last_inbound_at))::numeric / 86400)::float8
-            * interval '24 hours'
+          + floor(date_part('epoch', $1 - greatest(last_decay_at, last_inbound_at)) / 86400) * interval '24 hours'
     where permission_state is distinct from 'opted_out'
       and 0 < temperature
       and greatest(last_decay_at, last_inbound_at) <= $1 - interval '24 hours'";
