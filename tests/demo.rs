@@ -243,7 +243,9 @@ async fn every_shipped_job_runs_with_nothing_configured() {
                 filled(&daemon.setup);
             }
             for job in JOBS {
-                let output = daemon.setup.run(&["trigger", job, "--wait", "-o", "json"]);
+                // Through the service, which begins at once; what is written beside it is found some seconds later.
+                let url = format!("http://127.0.0.1:{}", daemon.port);
+                let output = daemon.setup.run(&["trigger", job, "--wait", "-o", "json", "--url", &url]);
                 assert_ended(&output, 0, "");
                 let run: Value = serde_json::from_slice(&output.stdout).expect("one JSON value");
                 let words = run["error"].as_str().unwrap_or_default();
