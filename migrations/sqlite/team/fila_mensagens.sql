@@ -25,9 +25,7 @@ create table if not exists fila_mensagens (
 
 create index if not exists fila_mensagens_a_enviar on fila_mensagens (prioridade desc, created_at) where status = 'pendente';
 create index if not exists fila_mensagens_em_envio on fila_mensagens (processando_desde) where status = 'processando';
-create index if not exists fila_mensagens_enviadas
-  on fila_mensagens (cast(round(unixepoch(enviada_em, 'subsec') * 1000) as integer)) where status = 'enviada';
-create index if not exists fila_mensagens_erros
-  on fila_mensagens (cast(round(unixepoch(outcome_at, 'subsec') * 1000) as integer)) where status = 'erro';
+create index if not exists fila_mensagens_enviadas on fila_mensagens (enviada_em) where status = 'enviada';
+create index if not exists fila_mensagens_erros on fila_mensagens (outcome_at) where status = 'erro';
 create index if not exists fila_mensagens_iguais
   on fila_mensagens (case when json_valid(metadata) then json_extract(metadata, '$.dedupe_key') end);

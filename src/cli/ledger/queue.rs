@@ -50,7 +50,8 @@ Texts are never shown, and numbers only by their last digits.")]
   workers queue retry --all --dry-run
   workers queue retry --all --reason unknown
 
-A letter with the reason `unknown` may have been delivered: to send it again is to risk that somebody gets it twice. Who has
+A letter with the reason `unknown` may have been delivered: to send it again is to risk that somebody gets it twice. So --all
+leaves them out unless --reason unknown is given, and takes only messages with a row in fila_mensagens_dlq. Who has
 decided, and when, is kept in `metadata` of the message.")]
     Retry(DecideArguments),
     /// Give dead letters up for good: their messages are cancelled
@@ -134,7 +135,7 @@ fn number(value: Option<i64>) -> String {
 
 async fn show(books: &Books, arguments: &ShowArguments, output: Output) -> anyhow::Result<Exit> {
     drained(books, arguments.queue.as_deref())?;
-    let which = Which { reason: arguments.reason.clone(), until: books.now, limit: arguments.limit };
+    let which = Which { reason: arguments.reason.clone(), until: books.now, limit: arguments.limit, is_sure: false };
     let (found, letters) = Letters::of(&books.store).list(&which, arguments.phones).await.map_err(failed)?;
     output.list(&letters, &LETTERS)?;
     let more = found.saturating_sub(letters.len() as u64);
@@ -192,12 +193,16 @@ async fn decide_all(
     output: Output,
 ) -> anyhow::Result<Exit> {
     let letters = Letters::of(&books.store);
-    let which = Which { reason: arguments.reason.clone(), until: books.now, limit: BATCH };
+    let is_sure = decision.verdict == Verdict::Retry;
+    let which = Which { reason: arguments.reason.clone(), until: books.now, limit: BATCH, is_sure };
     let (found, _) = letters.list(&which, false).await.map_err(failed)?;
     let (would, done, now) = words(decision.verdict);
     if arguments.dry_run {
         let name = would.replace(' ', "_");
-        output.thing(&json!({ (name): found }), &[(would, found.to_string())])?;
+        let reasons = letters.by_reason(&which).await.map_err(failed)?;
+        let words: Vec<_> = reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        let shown = [(would, found.to_string()), ("reasons", words.join(", "))];
+        output.thing(&json!({ (name): found, "reasons": reasons }), &shown)?;
         return Ok(Exit::Ok);
     }
     let (mut bar, mut count) = (Progress::new(now, found), 0);

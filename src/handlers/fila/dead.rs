@@ -1,10 +1,12 @@
 //! Dead letters: messages that were given up, for a person to look at, to send again or to let go.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{decide::Transition, fits, message::Claimed};
+use super::{decide::Transition, fits, message::Claimed, send::metadata_is_text};
 use crate::{
     domain::run::Failure,
     handlers::{
@@ -43,6 +45,9 @@ pub struct Which {
     /// Given up at this instant or before: what dies while a person's wish is carried out is not meant.
     pub until: DateTime<Utc>,
     pub limit: u32,
+    /// Only those with a row among the dead letters, and none that may have been delivered unless `reason` says so: what
+    /// may be sent again without a look at each.
+    pub is_sure: bool,
 }
 
 /// What a person decided over dead letters.
@@ -72,7 +77,7 @@ pub enum Decided {
     Absent,
 }
 
-/// The messages that are chosen: `$1` = given up until, `$2` = the reason or null. Ids are compared as text: a team's queue may
+/// The messages that are chosen: `$1` = given up until, `$2` = the reason or null, `$3` = 1 for [`Which::is_sure`]. Ids are compared as text: a team's queue may
 /// have other ids than the dead letters that we made beside it.
 macro_rules! chosen {
     () => {
@@ -81,25 +86,33 @@ macro_rules! chosen {
         left join fila_mensagens_dlq d on cast(d.mensagem_id as text) = cast(f.id as text)
         where f.status = 'erro'
           and @instant(coalesce(f.outcome_at, f.created_at)) <= @instant($1)
-          and ($2 is null or $2 = coalesce(f.outcome_reason_code, d.motivo, 'none'))"
+          and ($2 is null or $2 = coalesce(f.outcome_reason_code, d.motivo, 'none'))
+          and ($3 = 0 or d.mensagem_id is not null
+               and ($2 is not null or coalesce(f.outcome_reason_code, d.motivo, 'none') <> 'unknown'))"
     };
 }
 
 const COUNT: &str = concat!("select count(*) ", chosen!());
 
-/// `$3` = the most rows.
+const BY_REASON: &str = concat!(
+    "select coalesce(f.outcome_reason_code, d.motivo, 'none') as reason, count(*) as letters ",
+    chosen!(),
+    " group by coalesce(f.outcome_reason_code, d.motivo, 'none')"
+);
+
+/// `$4` = the most rows.
 const LIST: &str = concat!(
     "select cast(f.id as text) as id,
             coalesce(f.outcome_reason_code, d.motivo, 'none') as reason,
             f.erro as error,
             f.tentativas as attempts,
             cast(f.tipo as text) as tipo,
-            coalesce(f.telefone, c.telefone) as phone,
+            coalesce(cast(f.telefone as text), cast(c.telefone as text)) as phone,
             @instant(coalesce(f.outcome_at, f.created_at)) as given_up_at ",
     chosen!(),
     "
     order by @instant(coalesce(f.outcome_at, f.created_at)), f.id
-    limit $3"
+    limit $4"
 );
 
 /// Due now, and not when it once was: else it would be given up as too old. `$1` = its id, `$2` = now, `$3` = the note.
@@ -145,6 +158,11 @@ fn noted(statement: &str, own: Dialect) -> String {
     statement.replace("<note>", note)
 }
 
+/// The row's `metadata` as text, which stays as it is until the transaction ends; for a database that fails to cast
+/// what is no JSON.
+const METADATA: &str = "\
+    select cast(metadata as text) as metadata from fila_mensagens where id = @type(fila_mensagens.id, $1) for update";
+
 /// The tables of dead letters as they were found.
 pub struct DeadLetters(Adopted);
 
@@ -166,12 +184,20 @@ impl DeadLetters {
 
     /// How many there are, whatever the limit.
     pub async fn count(&self, tx: &mut AppTx, which: &Which) -> Result<u64, Failure> {
-        self.0.count(tx, COUNT, &[which.until.into(), Param::Text(which.reason.clone())]).await
+        self.0.count(tx, COUNT, &which.params()).await
+    }
+
+    /// How many there are for each reason.
+    pub async fn by_reason(&self, tx: &mut AppTx, which: &Which) -> Result<BTreeMap<String, i64>, Failure> {
+        let rows = self.0.rows(tx, BY_REASON, &which.params()).await?;
+        let of = |row: &Row| (row.text("reason").unwrap_or_default(), row.whole("letters").unwrap_or(0));
+        Ok(rows.iter().map(of).collect())
     }
 
     /// The oldest first. `whole_phones` = numbers are shown as they are.
     pub async fn list(&self, tx: &mut AppTx, which: &Which, whole_phones: bool) -> Result<Vec<DeadLetter>, Failure> {
-        let params = [which.until.into(), Param::Text(which.reason.clone()), which.limit.into()];
+        let [until, reason, is_sure] = which.params();
+        let params = [until, reason, is_sure, which.limit.into()];
         // The column of the number is optional.
         let phone = if self.0.has(FILA_MENSAGENS.name, "telefone") { "f.telefone" } else { "null" };
         let rows = self.0.rows(tx, &LIST.replace("f.telefone", phone), &params).await?;
@@ -196,14 +222,31 @@ impl DeadLetters {
             Verdict::Retry => RETRY,
             Verdict::Discard => DISCARD,
         };
-        let params = [id.into(), decision.at.into(), Param::Json(decision.note())];
-        if self.0.change(tx, &noted(transition, self.0.dialect()), &params).await? == 0 {
+        let (statement, note) = match metadata_is_text(&self.0) {
+            true => (
+                transition.replace("<note>", "@type(fila_mensagens.metadata, $3)"),
+                self.merged(tx, id, decision).await?,
+            ),
+            false => (noted(transition, self.0.dialect()), Param::Json(decision.note())),
+        };
+        if self.0.change(tx, &statement, &[id.into(), decision.at.into(), note]).await? == 0 {
             return self.state_of(tx, id).await;
         }
         if self.fits(FILA_MENSAGENS_DLQ.name, "mensagem_id", id) {
             self.mark(tx, id, decision).await?;
         }
         Ok(Decided::Done)
+    }
+
+    /// The text of `metadata` with the note in it; what is no object gives way to the note.
+    async fn merged(&self, tx: &mut AppTx, id: &str, decision: &Decision) -> Result<Param, Failure> {
+        let rows = self.0.rows(tx, METADATA, &[id.into()]).await?;
+        let text = rows.first().and_then(|row| row.text("metadata")).unwrap_or_default();
+        let mut metadata: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
+        if let Value::Object(note) = decision.note() {
+            metadata.extend(note);
+        }
+        Ok(Value::Object(metadata).to_string().into())
     }
 
     /// Its row among the dead letters says when it was sent again, or goes.
@@ -223,6 +266,13 @@ impl DeadLetters {
 
     fn fits(&self, table: &str, column: &str, id: &str) -> bool {
         self.0.column(table, column).is_some_and(|found| fits(found, id))
+    }
+}
+
+impl Which {
+    /// As the statements number them.
+    fn params(&self) -> [Param; 3] {
+        [self.until.into(), Param::Text(self.reason.clone()), Param::Whole(Some(self.is_sure.into()))]
     }
 }
 

@@ -228,6 +228,19 @@ fn reason_of(outcome: SendOutcome) -> &'static str {
     }
 }
 
+/// What becomes of a message that the database cannot work with.
+pub(super) fn not_begun(message: &Claimed, now: DateTime<Utc>) -> Transition {
+    // The words of the database may quote what stands in the row.
+    failed(message, SendOutcome::FailedValidation, "not_begun", now)
+        .because("the database failed before it was sent; the log of the database says why")
+}
+
+/// What becomes of a message whose time is none, so that it would never be due.
+pub(super) fn unreadable_time() -> Transition {
+    let end = Transition::new(Status::Erro, SendOutcome::FailedValidation, "unreadable_time");
+    Transition { spends_try: true, ..end }.because("agendar_para, or else created_at, is no instant")
+}
+
 /// What becomes of a message whose worker is gone. Begun = its call was about to be made, or was made.
 pub(super) fn abandoned(message: &Claimed, begun: bool, resend_unknown: bool, now: DateTime<Utc>) -> Transition {
     if begun {

@@ -28,6 +28,8 @@ pub(super) struct Place {
     free: Free,
     /// What is written as the last taking.
     taken_at: DateTime<Utc>,
+    /// The taking before, which a gap goes back to when nothing was sent.
+    before: Option<DateTime<Utc>>,
 }
 
 /// When there is a place.
@@ -104,7 +106,7 @@ fn in_windows(scope: String, (window, most): (Window, u32), rules: &Rules, now: 
     };
     let place = |opens_at, reopens_at| {
         let free = Free::Below { most, reopens_at };
-        Place { scope: scope.clone(), opens_at, free, taken_at: now }
+        Place { scope: scope.clone(), opens_at, free, taken_at: now, before: None }
     };
     let mut places = vec![place(opening(0), opening(1))];
     if opening(1) <= now + longest_send(rules) {
@@ -118,7 +120,8 @@ fn in_windows(scope: String, (window, most): (Window, u32), rules: &Rules, now: 
 fn gap(number: &str, rules: &Rules, now: DateTime<Utc>) -> Place {
     let between = TimeDelta::from_std(rules.outbound.limits.between).unwrap_or(FAR);
     let free = Free::Since(between.min(FAR));
-    Place { scope: format!("number:{number}"), opens_at: NO_WINDOW, free, taken_at: now + longest_send(rules) }
+    let (scope, taken_at) = (format!("number:{number}"), now + longest_send(rules));
+    Place { scope, opens_at: NO_WINDOW, free, taken_at, before: None }
 }
 
 impl Place {
@@ -198,7 +201,7 @@ pub(super) enum Refused {
 pub(super) async fn take(
     tx: &mut AppTx,
     adopted: &Adopted,
-    places: &[Place],
+    places: &mut [Place],
     now: DateTime<Utc>,
 ) -> Result<(), Refused> {
     // A window without a place has no row to compare with: the first taking would make one.
@@ -208,6 +211,9 @@ pub(super) async fn take(
     });
     if let Some(until) = closed.max() {
         return Err(Refused::Until(until));
+    }
+    for gap in places.iter_mut().filter(|place| place.is_gap()) {
+        gap.before = last_taking(tx, adopted, gap).await.map_err(Refused::Unsure)?;
     }
     let params: Vec<_> = places.iter().flat_map(|place| place.params(now)).collect();
     let taken = adopted.rows(tx, &take_text(places.len()), &params).await.map_err(Refused::Unsure)?;
@@ -229,9 +235,13 @@ async fn reopening(tx: &mut AppTx, adopted: &Adopted, place: &Place) -> Result<D
         Free::Since(between) => between,
         Free::Always => TimeDelta::zero(),
     };
-    let rows = adopted.rows(tx, TAKEN_AT_OF, &place.key()).await?;
-    let last = rows.first().and_then(|row| row.instant("taken_at"));
+    let last = last_taking(tx, adopted, place).await?;
     Ok(last.unwrap_or(place.taken_at) + between)
+}
+
+async fn last_taking(tx: &mut AppTx, adopted: &Adopted, place: &Place) -> Result<Option<DateTime<Utc>>, Failure> {
+    let rows = adopted.rows(tx, TAKEN_AT_OF, &place.key()).await?;
+    Ok(rows.first().and_then(|row| row.instant("taken_at")))
 }
 
 /// The time between two messages to a number counts from here: the first is over.
@@ -251,8 +261,12 @@ pub(super) async fn arrived(
 /// Nothing was sent after all.
 pub(super) async fn give_back(tx: &mut AppTx, adopted: &Adopted, places: &[Place]) -> Result<(), Failure> {
     for place in places {
-        let statement = if place.is_gap() { FORGET_GAP } else { GIVE_BACK };
-        adopted.change(tx, statement, &place.key()).await?;
+        let [scope, opens_at] = place.key();
+        match place.before {
+            Some(before) => adopted.change(tx, ARRIVED, &[scope, opens_at, before.into()]).await?,
+            None if place.is_gap() => adopted.change(tx, FORGET_GAP, &[scope, opens_at]).await?,
+            None => adopted.change(tx, GIVE_BACK, &[scope, opens_at]).await?,
+        };
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ use crate::{
 };
 use decide::{Rules, answered};
 use message::Claimed;
-use send::{Begun, Ended, Room};
+use send::{Begun, Ended, Recorded, Room};
 use tally::Tally;
 use upkeep::{Moments, Opening};
 
@@ -96,6 +96,7 @@ impl Handler for Settings {
         let (room, opening) = self.open(&ctx, time.now()).await?;
         let mut tally = Tally::default();
         tally.count_expired(opening.expired);
+        opening.unreadable.iter().for_each(|(id, end)| tally.count(id, end));
         opening.rescued.iter().for_each(|(id, end)| tally.count_rescued(id, end));
         let round = Round { ctx: &ctx, time, room };
         let unsent = round.send(opening.claimed, &mut tally).await;
@@ -130,6 +131,10 @@ impl Handler for Settings {
         send::misfit(found).into_iter().chain(send::missing_labels(found)).collect()
     }
 
+    fn warnings(&self) -> Vec<String> {
+        self.resolved.as_ref().map(Outbound::warnings).unwrap_or_default()
+    }
+
     fn team_tables(&self) -> Vec<&'static TeamTable> {
         TABLES.to_vec()
     }
@@ -161,6 +166,7 @@ impl Settings {
         transaction::apart(ctx, move |tx| {
             Box::pin(async move {
                 let tables = team::adopt(tx, &TABLES, may_create).await?;
+                tables.must_know_all(&statements::WORDS)?;
                 if let Some(misfit) = send::misfit(&tables) {
                     return Err(Failure::permanent(misfit));
                 }
@@ -268,10 +274,14 @@ impl Round<'_> {
         };
         let now = self.time.now();
         let ended = Ended { end: answered(message, delivery, &self.room.rules, now), places, now };
-        match (self.record(message, &ended).await, &ended.end) {
-            (Ok(true), Some(end)) => tally.count(&message.id, end),
-            (Ok(true), None) => {}
-            (Ok(false), _) => tally.count_lost(),
+        let recorded = self.record(message, &ended).await;
+        if let Ok(Recorded::WithoutContact(why)) = &recorded {
+            tally.note(format!("a contact could not be written to doctor_state: {why}"));
+        }
+        match (recorded, &ended.end) {
+            (Ok(Recorded::Lost), _) => tally.count_lost(),
+            (Ok(_), Some(end)) => tally.count(&message.id, end),
+            (Ok(_), None) => {}
             (Err(failure), _) => tally.fail(&message.id, &format!("its end could not be written: {}", failure.message)),
         }
         let Some(after) = left_alone_for else { return Ok(Next::GoOn) };
@@ -280,7 +290,7 @@ impl Round<'_> {
     }
 
     /// Writes the end of a call, more than once if it must be: a send whose end is not written is in doubt.
-    async fn record(&self, message: &Claimed, ended: &Ended) -> Result<bool, Failure> {
+    async fn record(&self, message: &Claimed, ended: &Ended) -> Result<Recorded, Failure> {
         let mut tries = 0;
         loop {
             let (room, message, ended) = (Arc::clone(&self.room), message.clone(), ended.clone());
@@ -291,7 +301,7 @@ impl Round<'_> {
             tries += 1;
             match recorded {
                 // The last answer was lost, and the transaction had ended: the row is as it should be.
-                Ok(false) if 1 < tries => return Ok(true),
+                Ok(Recorded::Lost) if 1 < tries => return Ok(Recorded::Written),
                 Err(_) if tries < TRIES_TO_RECORD => tokio::time::sleep(WAIT_TO_RECORD * tries).await,
                 end => return end,
             }

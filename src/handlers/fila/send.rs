@@ -6,12 +6,13 @@ use chrono::{DateTime, Utc};
 
 use super::{
     dead,
-    decide::{Decision, Known, Rules, Status, Transition, decide},
+    decide::{Decision, Known, Rules, Status, Transition, decide, not_begun},
     fits,
     limits::{self, Place, Refused},
     message::{Claimed, Lead},
     statements::{
-        CLIENT_NUMBER, LEAD, MARK_SENDING, RELEASE, SETTLE_BEGUN, SETTLE_WAITING, TOUCH, UNDO_SENDING, same_key,
+        CLIENT_NUMBER, LEAD, MARK_SENDING, RELEASE, SAME_KEY_IN_TEXT, SETTLE_BEGUN, SETTLE_WAITING, TOUCH,
+        UNDO_SENDING, key_pattern, same_key,
     },
 };
 use crate::{
@@ -70,30 +71,64 @@ pub(super) enum Held {
     Waiting,
 }
 
-/// Before the call: asks the rules, takes the places, and marks the row. Any failure rolls all of it back, and the
-/// message is not sent.
+/// Why a message could not be begun.
+enum Trouble {
+    /// The database could not work with what stands in the tables about this message.
+    Row(Failure),
+    /// The limits could not be asked, which is no fault of the message.
+    Limits(Failure),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Row(failure)
+    }
+}
+
+/// Before the call: asks the rules, takes the places, and marks the row. A failure undoes all of it, and the message is
+/// not sent. One that the database answers because of the row counts as a failure of the message, which would be tried
+/// for ever before all others otherwise; where even that cannot be written, the failure is returned.
 pub(super) async fn begin(
     tx: &mut AppTx,
     room: &Arc<Room>,
     message: &Claimed,
     now: DateTime<Utc>,
 ) -> Result<Begun, Failure> {
+    room.tables.change(tx, "savepoint message", &[]).await?;
+    let failure = match begin_unguarded(tx, room, message, now).await {
+        Ok(begun) => return Ok(begun),
+        Err(Trouble::Limits(failure)) => return Err(failure),
+        Err(Trouble::Row(failure)) => failure,
+    };
+    // A connection that was lost cannot do this, and then nothing is said of the message.
+    if room.tables.change(tx, "rollback to savepoint message", &[]).await.is_err() {
+        return Err(failure);
+    }
+    hold(tx, room, message, (not_begun(message, now), now)).await.map_err(|_| failure)
+}
+
+async fn begin_unguarded(
+    tx: &mut AppTx,
+    room: &Arc<Room>,
+    message: &Claimed,
+    now: DateTime<Utc>,
+) -> Result<Begun, Trouble> {
     let known = known(tx, room, message).await?;
     let number = match decide(message, &known, &room.rules, now) {
         Decision::Send(number) => number,
-        Decision::Hold(end) => return hold(tx, room, message, (end, now)).await,
+        Decision::Hold(end) => return Ok(hold(tx, room, message, (end, now)).await?),
     };
     let tables = &room.tables;
-    let places = limits::places(message, &number, &room.rules, now);
+    let mut places = limits::places(message, &number, &room.rules, now);
     tables.change(tx, "savepoint places", &[]).await?;
-    let refused = match limits::take(tx, tables, &places, now).await {
+    let refused = match limits::take(tx, tables, &mut places, now).await {
         Ok(()) => twin(tx, room, message, now).await?,
         Err(Refused::Until(until)) => Some(Transition::defer(SendOutcome::FailedRateLimit, "rate_limit", until)),
-        Err(Refused::Unsure(failure)) => return Err(failure),
+        Err(Refused::Unsure(failure)) => return Err(Trouble::Limits(failure)),
     };
     if let Some(end) = refused {
         tables.change(tx, "rollback to savepoint places", &[]).await?;
-        return hold(tx, room, message, (end, now)).await;
+        return Ok(hold(tx, room, message, (end, now)).await?);
     }
     let marked = tables.change(tx, MARK_SENDING, &ours(message, [now.into()])).await?;
     if marked == 0 {
@@ -148,7 +183,10 @@ async fn twin(
     now: DateTime<Utc>,
 ) -> Result<Option<Transition>, Failure> {
     let Some(key) = message.dedupe_key() else { return Ok(None) };
-    let statement = same_key(room.tables.dialect());
+    let (statement, key) = match metadata_is_text(&room.tables) {
+        true => (SAME_KEY_IN_TEXT.to_owned(), key_pattern(key)),
+        false => (same_key(room.tables.dialect()), key.to_owned()),
+    };
     let rows = room.tables.rows(tx, &statement, &[key.into(), message.id.as_str().into()]).await?;
     Ok(rows.first().map(|row| match row.text("found").as_deref() {
         Some("sending") => Transition::defer(SendOutcome::Deduped, "twin_is_sending", now + TWIN_WAIT),
@@ -209,28 +247,43 @@ pub(super) struct Ended {
     pub now: DateTime<Utc>,
 }
 
-/// After the call: its end, the true time of the message, and the contact. `false` = the row is not ours any more.
-pub(super) async fn record(tx: &mut AppTx, room: &Room, message: &Claimed, ended: &Ended) -> Result<bool, Failure> {
+/// Whether the end of a call was written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Recorded {
+    Written,
+    /// The end is written; why the contact in `doctor_state` is not.
+    WithoutContact(String),
+    /// The row is not ours any more, and nothing is written.
+    Lost,
+}
+
+/// After the call: its end, the true time of the message, and the contact.
+pub(super) async fn record(tx: &mut AppTx, room: &Room, message: &Claimed, ended: &Ended) -> Result<Recorded, Failure> {
     let Ended { end, places, now } = ended;
     let now = *now;
     let Some(end) = end else {
         let is_ours = 0 < room.tables.change(tx, UNDO_SENDING, &ours(message, [])).await?;
         limits::give_back(tx, &room.tables, if is_ours { places } else { &[] }).await?;
-        return Ok(is_ours);
+        return Ok(if is_ours { Recorded::Written } else { Recorded::Lost });
     };
     let settling = Settling { end, held: Held::Begun, now };
     if !settle(tx, &room.tables, message, &settling).await? {
-        return Ok(false);
+        return Ok(Recorded::Lost);
     }
-    if end.outcome == SendOutcome::FailedCircuitOpen {
+    // A provider that has had enough was not written through either.
+    if end.outcome == SendOutcome::FailedCircuitOpen || end.reason == "provider_rate_limit" {
         limits::give_back(tx, &room.tables, places).await?;
     } else {
         limits::arrived(tx, &room.tables, places, now).await?;
     }
-    if end.status == Status::Enviada {
-        touch(tx, room, message, now).await?;
+    if end.status != Status::Enviada {
+        return Ok(Recorded::Written);
     }
-    Ok(true)
+    // The team's own table may refuse: that must not undo the end of a message that was sent.
+    room.tables.change(tx, "savepoint contact", &[]).await?;
+    let Err(failure) = touch(tx, room, message, now).await else { return Ok(Recorded::Written) };
+    room.tables.change(tx, "rollback to savepoint contact", &[]).await?;
+    Ok(Recorded::WithoutContact(failure.message))
 }
 
 async fn touch(tx: &mut AppTx, room: &Room, message: &Claimed, now: DateTime<Utc>) -> Result<(), Failure> {
@@ -262,6 +315,12 @@ fn ours<const N: usize>(message: &Claimed, more: [Param; N]) -> Vec<Param> {
     let mut params = vec![Param::from(message.id.as_str()), message.since.into()];
     params.extend(more);
     params
+}
+
+/// Whether `metadata` may hold what is no JSON on a database that fails to read it as such.
+pub(super) fn metadata_is_text(tables: &Adopted) -> bool {
+    let is_json = |found: &FoundColumn| ["json", "jsonb"].contains(&found.kind.as_str());
+    tables.dialect() == Dialect::Postgres && !tables.column(FILA_MENSAGENS.name, "metadata").is_some_and(is_json)
 }
 
 /// The word for an outcome that the team's column takes: one that an enumeration lacks becomes FAILED_PROVIDER, and the

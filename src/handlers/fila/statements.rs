@@ -2,7 +2,14 @@
 //! is in the state that it leaves.
 
 use super::dead;
-use crate::handlers::{Dialect, Statement};
+use crate::handlers::{
+    Dialect, Statement,
+    team::words::{self, Words},
+};
+
+/// Every word that a message's state can be.
+pub(super) const WORDS: [Words; 1] =
+    [("fila_mensagens", "status", &["pendente", "processando", "enviada", "erro", "cancelada", "bloqueada"])];
 
 /// What [`super::message::Claimed::read`] reads.
 macro_rules! columns {
@@ -22,15 +29,16 @@ macro_rules! ours {
 }
 
 /// `$1` now, `$2` what fell due before is too old, `$3` the most rows. The common table expression is run once, whatever
-/// the planner makes of the rest, so no more rows are locked than asked for. A word `sending` that a person left
-/// when putting a row back is not taken for a call of ours.
+/// the planner makes of the rest, so no more rows are locked than asked for. A word `sending` or `foreign` that a person
+/// left when putting a row back is not taken for a call. A row without any time is due, and never too old.
 pub(super) const CLAIM: &str = concat!(
     "with due as materialized (
        select id
        from fila_mensagens
        where status = 'pendente'
          and (agendar_para is null or @instant(agendar_para) <= @instant($1))
-         and @instant($2) <= @instant(coalesce(agendar_para, created_at))
+         and (coalesce(agendar_para, created_at) is null
+              or @instant($2) <= @instant(coalesce(agendar_para, created_at)))
        order by prioridade desc, @instant(created_at), id
        limit $3
        @locked
@@ -38,7 +46,7 @@ pub(super) const CLAIM: &str = concat!(
      update fila_mensagens
      set status = 'processando',
          processando_desde = $1,
-         outcome_reason_code = nullif(outcome_reason_code, 'sending')
+         outcome_reason_code = nullif(nullif(outcome_reason_code, 'sending'), 'foreign')
      where id in (select id from due)
        and status = 'pendente'
      returning ",
@@ -121,15 +129,56 @@ pub(super) const EXPIRE: &str = "\
     where id in (select id from old)
       and status = 'pendente'";
 
-/// Whose worker is gone: in `processando` since before `$1`; `$2` the most rows. A row without `processando_desde` was
-/// taken by somebody who does not write it; it cannot have been taken before it was due.
+/// What waits for a time that is none, as only SQLite's texts can be: `$1` now, `$2` outcome, `$3` the words, `$4` the most
+/// rows.
+pub(super) const UNREADABLE: &str = concat!(
+    "with unreadable as materialized (
+      select id
+      from fila_mensagens
+      where status = 'pendente'
+        and coalesce(agendar_para, created_at) is not null
+        and @instant(coalesce(agendar_para, created_at)) is null
+      limit $4
+      @locked
+    )
+    update fila_mensagens
+    set status = 'erro',
+        tentativas = coalesce(tentativas, 0) + 1,
+        erro = @type(fila_mensagens.erro, $3),
+        outcome = @type(fila_mensagens.outcome, $2),
+        outcome_reason_code = @type(fila_mensagens.outcome_reason_code, 'unreadable_time'),
+        outcome_at = $1
+    where id in (select id from unreadable)
+      and status = 'pendente'
+    returning ",
+    columns!()
+);
+
+/// A row in `processando` without a time was taken by somebody who writes none: `$1` now, from which on he has his hour;
+/// `$2` the most rows. `foreign` tells that he may have sent it.
+pub(super) const STAMP: &str = "\
+    with unstamped as materialized (
+      select id
+      from fila_mensagens
+      where status = 'processando' and @instant(processando_desde) is null
+      limit $2
+      @locked
+    )
+    update fila_mensagens
+    set processando_desde = $1,
+        outcome_reason_code = case when outcome_reason_code = 'sending' then 'sending' else 'foreign' end
+    where id in (select id from unstamped)
+      and status = 'processando'
+      and @instant(processando_desde) is null";
+
+/// Whose worker is gone: in `processando` since before `$1`; `$2` the most rows.
 pub(super) const ABANDONED: &str = concat!(
     "select ",
     columns!(),
     ", coalesce(outcome_reason_code, '') as reason
     from fila_mensagens
     where status = 'processando'
-      and @instant(coalesce(processando_desde, agendar_para, created_at)) < @instant($1)
+      and @instant(processando_desde) < @instant($1)
     order by @instant(processando_desde), id
     limit $2
     @locked"
@@ -179,11 +228,30 @@ pub(super) fn same_key(own: Dialect) -> String {
     )
 }
 
+/// As [`same_key`], where PostgreSQL keeps `metadata` as text, which a cast of any row could fail on: `$1` = [`key_pattern`].
+pub(super) const SAME_KEY_IN_TEXT: &str = "\
+    select case when status = 'processando' then 'sending' else 'sent' end as found
+    from fila_mensagens
+    where cast(metadata as text) ~ $1
+      and id <> @type(fila_mensagens.id, $2)
+      and (status = 'enviada' or outcome_reason_code in ('sending', 'unknown'))
+    order by 1 desc
+    limit 1";
+
+/// What a JSON text with this key matches, for PostgreSQL.
+pub(super) fn key_pattern(key: &str) -> String {
+    let quoted = serde_json::Value::from(key).to_string();
+    let escaped = quoted.chars().flat_map(|c| (c.is_ascii_punctuation().then_some('\\')).into_iter().chain([c]));
+    format!("\"dedupe_key\"\\s*:\\s*{}", escaped.collect::<String>())
+}
+
 /// All of them, for `workers check`, but those on tables that need not be there.
 pub(super) fn all(own: Dialect) -> Vec<Statement> {
     let same_key = same_key(own);
     let places = super::limits::take_text(2);
+    let words = words::as_statement(&WORDS);
     let texts = [
+        &words,
         CLAIM,
         MARK_SENDING,
         SETTLE_BEGUN,
@@ -191,6 +259,8 @@ pub(super) fn all(own: Dialect) -> Vec<Statement> {
         RELEASE,
         UNDO_SENDING,
         EXPIRE,
+        UNREADABLE,
+        STAMP,
         ABANDONED,
         LEFT,
         CLIENT_NUMBER,

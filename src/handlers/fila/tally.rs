@@ -60,7 +60,11 @@ impl Tally {
     }
 
     pub fn note(&mut self, note: String) {
-        self.note = Some(note);
+        match &mut self.note {
+            Some(notes) if notes.contains(&note) => {}
+            Some(notes) => *notes += &format!("; {note}"),
+            None => self.note = Some(note),
+        }
     }
 
     /// `left` = what is waiting and due now. A run whose messages all failed is an error, and not tried again by itself:

@@ -3,10 +3,11 @@
 use chrono::{DateTime, Utc};
 
 use super::{
-    decide::{Transition, abandoned},
+    dead,
+    decide::{Transition, abandoned, unreadable_time},
     message::Claimed,
     send::{Held, Room, Settling, settle},
-    statements::{ABANDONED, CLAIM, EXPIRE},
+    statements::{ABANDONED, CLAIM, EXPIRE, STAMP, UNREADABLE},
 };
 use crate::{
     domain::run::Failure,
@@ -17,6 +18,8 @@ use crate::{
 /// Most messages that expire, and that are rescued, in one run: what is left over is next.
 const MOST_EXPIRED: i64 = 1_000;
 const MOST_RESCUED: i64 = 200;
+/// The same for messages that wait for a time that is none.
+const MOST_UNREADABLE: i64 = 200;
 
 /// The moments that decide what is due.
 #[derive(Debug, Clone, Copy)]
@@ -35,14 +38,18 @@ pub(super) struct Opening {
     pub expired: u64,
     /// Messages that had lost their worker, and what became of them.
     pub rescued: Vec<(String, Transition)>,
+    /// Messages whose time is none, which are dead now.
+    pub unreadable: Vec<(String, Transition)>,
 }
 
 /// In one transaction.
 pub(super) async fn open(tx: &mut AppTx, room: &Room, moments: Moments, batch: u32) -> Result<Opening, Failure> {
     let expired = expire(tx, room, moments).await?;
+    let unreadable = end_unreadable(tx, room, moments.now).await?;
+    room.tables.change(tx, STAMP, &[moments.now.into(), Param::Whole(Some(MOST_RESCUED))]).await?;
     let rescued = rescue(tx, room, moments).await?;
     let claimed = claim(tx, room, moments, batch).await?;
-    Ok(Opening { claimed, expired, rescued })
+    Ok(Opening { claimed, expired, rescued, unreadable })
 }
 
 async fn expire(tx: &mut AppTx, room: &Room, moments: Moments) -> Result<u64, Failure> {
@@ -52,14 +59,31 @@ async fn expire(tx: &mut AppTx, room: &Room, moments: Moments) -> Result<u64, Fa
     room.tables.change(tx, EXPIRE, &params).await
 }
 
+/// Only SQLite holds times that are none.
+async fn end_unreadable(tx: &mut AppTx, room: &Room, now: DateTime<Utc>) -> Result<Vec<(String, Transition)>, Failure> {
+    let end = unreadable_time();
+    let outcome = super::send::outcome(&room.tables, end.outcome);
+    let params = [now.into(), Param::from(outcome), end.why.clone().into(), Param::Whole(Some(MOST_UNREADABLE))];
+    let mut ended = Vec::new();
+    for row in room.tables.rows(tx, UNREADABLE, &params).await? {
+        let mut message = Claimed::read(&row);
+        // The row has counted this try already.
+        message.tries -= 1;
+        dead::bury(tx, &room.tables, &message, (&end, now)).await?;
+        ended.push((message.id, end.clone()));
+    }
+    Ok(ended)
+}
+
 /// A row whose worker did not write since when is in the hands of somebody we do not know, and may have been sent.
 async fn rescue(tx: &mut AppTx, room: &Room, moments: Moments) -> Result<Vec<(String, Transition)>, Failure> {
     let params = [moments.stuck_before.into(), Param::Whole(Some(MOST_RESCUED))];
     let mut rescued = Vec::new();
     for row in room.tables.rows(tx, ABANDONED, &params).await? {
         let message = Claimed::read(&row);
-        let held = if row.text("reason").as_deref() == Some("sending") { Held::Begun } else { Held::Waiting };
-        let begun = held == Held::Begun || message.since.is_none();
+        let reason = row.text("reason").unwrap_or_default();
+        let held = if reason == "sending" { Held::Begun } else { Held::Waiting };
+        let begun = held == Held::Begun || reason == "foreign";
         let end = abandoned(&message, begun, room.rules.resend_unknown, moments.now);
         let settling = Settling { end: &end, held, now: moments.now };
         if settle(tx, &room.tables, &message, &settling).await? {

@@ -1,5 +1,7 @@
 //! Dead letters of the message queue, read and decided over in the database itself.
 
+use std::collections::BTreeMap;
+
 use crate::{
     domain::run::Failure,
     handlers::{AppTx, fila::dead::DeadLetters},
@@ -24,6 +26,13 @@ impl<'a> Letters<'a> {
         let Some(letters) = DeadLetters::find(&mut tx).await? else { return Ok((0, Vec::new())) };
         let found = letters.count(&mut tx, which).await?;
         Ok((found, letters.list(&mut tx, which, whole_phones).await?))
+    }
+
+    /// How many there are for each reason.
+    pub async fn by_reason(&self, which: &Which) -> Result<BTreeMap<String, i64>, Trouble> {
+        let mut tx = as_tx(self.store.begin_look().await?);
+        let Some(letters) = DeadLetters::find(&mut tx).await? else { return Ok(BTreeMap::new()) };
+        Ok(letters.by_reason(&mut tx, which).await?)
     }
 
     /// Decides over one message, in a transaction of its own.
