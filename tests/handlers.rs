@@ -22,6 +22,8 @@ mod fila;
 mod fila_adopted;
 #[path = "handlers/fila_crash.rs"]
 mod fila_crash;
+#[path = "handlers/fila_rows.rs"]
+mod fila_rows;
 #[path = "handlers/gate.rs"]
 mod gate;
 #[path = "handlers/grupos.rs"]

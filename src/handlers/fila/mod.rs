@@ -37,6 +37,8 @@ use upkeep::{Moments, Opening};
 
 /// Most messages that one run may claim.
 const MOST_BATCH: u32 = 1_000;
+/// How often one run claims at most: the messages that it holds cost little, and it must end.
+const MOST_CLAIMS: u32 = 20;
 /// Rows that somebody works on are never taken away from him: he ends at his time-out, and a little later for sure.
 const AFTER_THE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What the end of a call may take to be written when an attempt is cancelled.
@@ -49,7 +51,7 @@ const WAIT_TO_RECORD: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Messages that one run takes at most.
+    /// Messages that one run sends at most.
     #[schemars(range(min = 1, max = 1_000))]
     pub batch: u32,
     /// Whether a message that may have been sent is sent again; else a person decides.
@@ -99,7 +101,7 @@ impl Handler for Settings {
         opening.unreadable.iter().for_each(|(id, end)| tally.count(id, end));
         opening.rescued.iter().for_each(|(id, end)| tally.count_rescued(id, end));
         let round = Round { ctx: &ctx, time, room };
-        let unsent = round.send(opening.claimed, &mut tally).await;
+        let unsent = self.send_all(&round, opening.claimed, &mut tally).await;
         let left = round.close(unsent).await;
         match left {
             Ok(left) => tally.report(Some(left)).map(Done::Report),
@@ -149,6 +151,36 @@ impl Settings {
         self.stuck_after.0.max(job.policy.timeout + AFTER_THE_TIMEOUT)
     }
 
+    fn moments(&self, ctx: &Context, now: DateTime<Utc>) -> Moments {
+        Moments {
+            now,
+            expired_before: before(now, self.expire_after.0),
+            stuck_before: before(now, self.stuck_after(&ctx.job)),
+        }
+    }
+
+    /// Claims again for those that were held and not sent, so that thousands of them do not keep others waiting for
+    /// many runs; what was not begun is returned.
+    async fn send_all(&self, round: &Round<'_>, claimed: Vec<Claimed>, tally: &mut Tally) -> Vec<Claimed> {
+        let (mut claimed, mut asked) = (claimed, self.batch);
+        for _ in 0..MOST_CLAIMS {
+            let is_all = claimed.len() < asked as usize;
+            let unsent = round.send(claimed, tally).await;
+            asked = self.batch.saturating_sub(tally.calls);
+            if is_all || asked == 0 || !unsent.is_empty() || round.must_stop() {
+                return unsent;
+            }
+            claimed = match round.claim(self.moments(round.ctx, round.time.now()), asked).await {
+                Ok(claimed) => claimed,
+                Err(failure) => {
+                    tally.note(format!("no more could be claimed: {}", failure.message));
+                    return Vec::new();
+                }
+            };
+        }
+        claimed
+    }
+
     /// Adopts the tables, sees to what is old and stuck, and claims a batch, in one transaction.
     async fn open(&self, ctx: &Context, now: DateTime<Utc>) -> Result<(Arc<Room>, Opening), Failure> {
         let rules = Rules {
@@ -157,11 +189,7 @@ impl Settings {
             contact_cap: self.contact_cap,
             resend_unknown: self.resend_unknown,
         };
-        let moments = Moments {
-            now,
-            expired_before: before(now, self.expire_after.0),
-            stuck_before: before(now, self.stuck_after(&ctx.job)),
-        };
+        let moments = self.moments(ctx, now);
         let (may_create, batch, record_contacts) = (ctx.tools.create_team_tables, self.batch, self.record_contacts);
         transaction::apart(ctx, move |tx| {
             Box::pin(async move {
@@ -242,6 +270,12 @@ impl Round<'_> {
         unsent
     }
 
+    async fn claim(&self, moments: Moments, most: u32) -> Result<Vec<Claimed>, Failure> {
+        let room = Arc::clone(&self.room);
+        transaction::apart(self.ctx, move |tx| Box::pin(async move { upkeep::claim(tx, &room, moments, most).await }))
+            .await
+    }
+
     /// No send begins that could not end before the attempt must.
     fn must_stop(&self) -> bool {
         let half = TimeDelta::from_std(self.ctx.job.policy.timeout / 2).unwrap_or(TimeDelta::zero());
@@ -257,7 +291,10 @@ impl Round<'_> {
         })
         .await?;
         let (outgoing, places) = match begun {
-            Begun::Call(outgoing, places) => (outgoing, places),
+            Begun::Call(outgoing, places) => {
+                tally.calls += 1;
+                (outgoing, places)
+            }
             Begun::Held(end) => {
                 tally.count(&message.id, &end);
                 return Ok(Next::GoOn);

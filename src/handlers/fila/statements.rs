@@ -39,7 +39,9 @@ pub(super) const CLAIM: &str = concat!(
          and (agendar_para is null or @instant(agendar_para) <= @instant($1))
          and (coalesce(agendar_para, created_at) is null
               or @instant($2) <= @instant(coalesce(agendar_para, created_at)))
-       order by prioridade desc, @instant(created_at), id
+       order by prioridade desc,
+                case when cast(tipo as text) in ('resposta', 'sistema') then 0 else 1 end,
+                @instant(created_at), id
        limit $3
        @locked
      )

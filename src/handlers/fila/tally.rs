@@ -12,6 +12,8 @@ const ERRORS_TOLD: usize = 20;
 
 #[derive(Debug, Default)]
 pub(super) struct Tally {
+    /// Messages that were given to the gateway.
+    pub calls: u32,
     sent: u64,
     failed: u64,
     outcomes: BTreeMap<&'static str, u64>,

@@ -93,13 +93,14 @@ async fn rescue(tx: &mut AppTx, room: &Room, moments: Moments) -> Result<Vec<(St
     Ok(rescued)
 }
 
-async fn claim(tx: &mut AppTx, room: &Room, moments: Moments, batch: u32) -> Result<Vec<Claimed>, Failure> {
+pub(super) async fn claim(tx: &mut AppTx, room: &Room, moments: Moments, batch: u32) -> Result<Vec<Claimed>, Failure> {
     let params = [moments.now.into(), moments.expired_before.into(), Param::Whole(Some(batch.into()))];
     let rows = room.tables.rows(tx, CLAIM, &params).await?;
     let mut claimed: Vec<_> = rows.iter().map(|row| (Claimed::read(row), row.instant("created_at"))).collect();
     // A statement that changes rows answers them in no order of its own.
     claimed.sort_by(|(a, a_made), (b, b_made)| {
-        b.priority.cmp(&a.priority).then(a_made.cmp(b_made)).then_with(|| a.id.cmp(&b.id))
+        let order = b.priority.cmp(&a.priority).then(a.is_proactive().cmp(&b.is_proactive()));
+        order.then(a_made.cmp(b_made)).then_with(|| a.id.cmp(&b.id))
     });
     Ok(claimed.into_iter().map(|(message, _)| message).collect())
 }
