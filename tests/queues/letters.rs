@@ -131,6 +131,12 @@ async fn all_letters_of_a_reason_are_decided_over_together_and_a_dry_run_changes
 
         let dry = json_of(setup, &["queue", "retry", "--all", "--reason", "unknown", "--dry-run"]);
         assert_eq!((&dry["would_retry"], place.count("status = 'erro'").await), (&json!(2), 5));
+        let sure = json_of(setup, &["queue", "retry", "--all", "--dry-run"]);
+        assert_eq!(sure, json!({ "would_retry": 3, "reasons": { "refused": 3 } }), "none that may have been delivered");
+        place.add(1, &[("status", word("erro")), ("outcome_at", from_now(-60))]).await;
+        let sure = json_of(setup, &["queue", "retry", "--all", "--dry-run"]);
+        assert_eq!(sure["would_retry"], 3, "none without a row among the dead letters");
+        place.execute("delete from fila_mensagens where status = 'erro' and outcome_reason_code is null").await;
         let discarded = json_of(setup, &["queue", "discard", "--all", "--reason", "unknown"]);
         assert_eq!(discarded["discarded"], 2);
         assert_eq!(place.count("status = 'cancelada' and outcome_reason_code = 'discarded'").await, 2);
