@@ -50,8 +50,18 @@ pub struct Ended {
     pub outcome: Option<String>,
     pub reason: Option<String>,
     pub due: Option<DateTime<Utc>>,
+    /// When its outcome was written.
+    pub at: Option<DateTime<Utc>>,
+    pub tries: i64,
     /// Rows among the dead letters.
     pub dead: i64,
+}
+
+impl Message {
+    /// When it first fell due.
+    pub fn due(&self) -> DateTime<Utc> {
+        self.due.unwrap_or(self.queued_at)
+    }
 }
 
 impl Roster {
@@ -175,18 +185,19 @@ pub async fn queue_until(home: &Home, roster: &mut Roster, now: DateTime<Utc>) {
     roster.queued += ready;
 }
 
-/// Whether a run would find something to do, expiry and rescue included.
-pub async fn something_is_due(home: &Home, now: DateTime<Utc>) -> bool {
+/// How many messages a run would find to do, expiry and rescue included.
+pub async fn due(home: &Home, now: DateTime<Utc>) -> u64 {
     let (mut tx, adopted) = adopted(home).await;
     let query = "select count(*) from fila_mensagens where status = 'processando' \
         or (status = 'pendente' and coalesce(@instant(agendar_para) <= @instant($1), 1 = 1))";
-    0 < adopted.count(&mut tx, query, &[now.into()]).await.unwrap()
+    adopted.count(&mut tx, query, &[now.into()]).await.unwrap()
 }
 
 /// Every row of the queue.
 pub async fn rows(home: &Home) -> Vec<Ended> {
     let (mut tx, adopted) = adopted(home).await;
     let query = "select conteudo, status, outcome, outcome_reason_code as reason, @instant(agendar_para) as due, \
+        @instant(outcome_at) as at, coalesce(tentativas, 0) as tries, \
         (select count(*) from fila_mensagens_dlq d where d.mensagem_id = @type(fila_mensagens_dlq.mensagem_id, f.id)) as dead \
         from fila_mensagens f";
     let rows = adopted.rows(&mut tx, query, &[]).await.unwrap();
@@ -196,6 +207,8 @@ pub async fn rows(home: &Home) -> Vec<Ended> {
         outcome: row.text("outcome"),
         reason: row.text("reason"),
         due: row.instant("due"),
+        at: row.instant("at"),
+        tries: row.whole("tries").unwrap(),
         dead: row.whole("dead").unwrap(),
     };
     rows.iter().map(ended).collect()
