@@ -153,7 +153,8 @@ async fn live(home: Home, workers: usize) -> Lived {
         clock.set(tick.max(clock.now()));
         gateway.be(!is_away(tick - start));
         team::queue_until(&home, &mut roster, clock.now()).await;
-        let (at, due, is_in_outage) = (clock.now(), team::due(&home, clock.now()).await, is_outage(tick - start));
+        let (at, due, is_in_outage) =
+            (clock.now(), team::due(&home, &roster, clock.now()).await, is_outage(tick - start));
         worked_on = at;
         if 0 < due || all_ticks && tick < midnight {
             let reports = futures_util::future::join_all(workers.iter().map(|worker| worker.attempt(&home))).await;
@@ -166,9 +167,9 @@ async fn live(home: Home, workers: usize) -> Lived {
         }
     }
     // One more by itself, so that nobody else holds a message when it counts what is left.
-    let (at, due) = (clock.now(), team::due(&home, clock.now()).await);
+    let (at, due) = (clock.now(), team::due(&home, &roster, clock.now()).await);
     let last = workers[0].attempt(&home).await;
-    let left = (last.left, team::due(&home, clock.now()).await);
+    let left = (last.left, team::due(&home, &roster, clock.now()).await);
     told.push(Told { at, is_in_outage: false, due, reports: vec![last] });
     let at_midnight = at_midnight.expect("midnight comes");
     let at_last = Seen::now(&home, &gateway, at).await;

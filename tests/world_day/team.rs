@@ -30,6 +30,8 @@ pub struct Roster {
     /// The ids that the clients got.
     ids: Vec<String>,
     pub start: DateTime<Utc>,
+    /// The tables, looked at once: asking the catalog at each tick would take most of the day.
+    tables: Option<Adopted>,
 }
 
 #[derive(Debug, Clone)]
@@ -84,7 +86,13 @@ impl Roster {
             message.due = Some(start - TimeDelta::hours(hours));
         }
         messages.sort_by_key(|message| message.queued_at);
-        Self { messages, queued: 0, ids: Vec::new(), start }
+        Self { messages, queued: 0, ids: Vec::new(), start, tables: None }
+    }
+
+    /// A transaction, and the tables as they were found.
+    async fn open(&self, home: &Home) -> (AppTx, Adopted) {
+        let tables = self.tables.clone().expect("the team has settled in");
+        ((home.app().begin)().await.unwrap(), tables)
     }
 
     /// The message that a text tells of.
@@ -158,6 +166,7 @@ pub async fn settle_in(home: &Home, roster: &mut Roster) {
         roster.ids.push(id);
     }
     tx.commit().await.unwrap();
+    roster.tables = Some(adopted);
 }
 
 /// Queues what is queued by now.
@@ -166,7 +175,7 @@ pub async fn queue_until(home: &Home, roster: &mut Roster, now: DateTime<Utc>) {
     if ready == 0 {
         return;
     }
-    let (mut tx, adopted) = adopted(home).await;
+    let (mut tx, adopted) = roster.open(home).await;
     for index in roster.queued..roster.queued + ready {
         let message = &roster.messages[index];
         let insert = "insert into fila_mensagens (cliente_id, conteudo, tipo, agendar_para, created_at, prioridade) \
@@ -186,8 +195,8 @@ pub async fn queue_until(home: &Home, roster: &mut Roster, now: DateTime<Utc>) {
 }
 
 /// How many messages a run would find to do, expiry and rescue included.
-pub async fn due(home: &Home, now: DateTime<Utc>) -> u64 {
-    let (mut tx, adopted) = adopted(home).await;
+pub async fn due(home: &Home, roster: &Roster, now: DateTime<Utc>) -> u64 {
+    let (mut tx, adopted) = roster.open(home).await;
     let query = "select count(*) from fila_mensagens where status = 'processando' \
         or (status = 'pendente' and coalesce(@instant(agendar_para) <= @instant($1), 1 = 1))";
     adopted.count(&mut tx, query, &[now.into()]).await.unwrap()
