@@ -168,7 +168,8 @@ pub(super) const STAMP: &str = "\
     )
     update fila_mensagens
     set processando_desde = $1,
-        outcome_reason_code = case when outcome_reason_code = 'sending' then 'sending' else 'foreign' end
+        outcome_reason_code = @type(fila_mensagens.outcome_reason_code,
+          case when outcome_reason_code = 'sending' then 'sending' else 'foreign' end)
     where id in (select id from unstamped)
       and status = 'processando'
       and @instant(processando_desde) is null";
