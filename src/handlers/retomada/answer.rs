@@ -16,7 +16,8 @@ const SENT_WORDS: [&str; 3] = ["enviada", "enviado", "sent"];
 const MAX_TEXT_CHARS: usize = 4_096;
 
 /// Reads a good answer. An answer that says nothing of the above, or an empty text, is an error: a message is only done
-/// when somebody said so, and having nothing to say has a word of its own, `skipped`. The words of the answer are never part of the error, because they may quote the client.
+/// when somebody said so, and having nothing to say has a word of its own, `skipped`. The words of the answer are never
+/// part of the error, because they may quote the client.
 pub(super) fn understood(answer: &Value, field: Option<&str>) -> Result<Answer, String> {
     let Some(fields) = answer.as_object() else { return Err("answered with no JSON object".into()) };
     match judge::judge(fields, None) {
