@@ -102,10 +102,11 @@ struct Moments {
 
 /// Each statement looks at the whole table and names the state it leaves, so a second run at once changes nothing.
 async fn cool(tx: &mut AppTx, leads: &Adopted, (moments, cents_per_day): (Moments, i64)) -> Result<Report, Failure> {
-    let cooled = Change::Cool { cents_per_day }.apply(tx, moments.now).await?;
     let reactivated = Change::Reactivate.apply(tx, moments.now).await?;
     let churned = Change::Churn.apply(tx, moments.now - CHURNED_AFTER).await?;
     let (recounted, reset) = count_contacts(tx, leads, &moments).await?;
+    // Last, because it may write every row: the others would read each of them twice.
+    let cooled = Change::Cool { cents_per_day }.apply(tx, moments.now).await?;
     let result = json!({
         "cooled": cooled, "reactivated": reactivated, "churned": churned, "contacts_recounted": recounted, "contacts_reset": reset,
     });

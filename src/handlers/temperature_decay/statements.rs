@@ -28,13 +28,13 @@ pub(super) enum Change {
 const COOL_POSTGRES: &str = "\
     update doctor_state
     set temperature = greatest(
-          round(temperature::float8 * 100)
-            - $2 * floor(date_part('epoch', $1 - greatest(last_decay_at, last_inbound_at)) / 86400),
+          round(temperature::numeric, 2)
+            - 0.01 * ($2 * date_part('day', $1 - greatest(last_decay_at, last_inbound_at))::integer),
           0
-        ) / 100,
+        ),
         temperature_trend = 'cooling',
         last_decay_at = greatest(last_decay_at, last_inbound_at)
-          + floor(date_part('epoch', $1 - greatest(last_decay_at, last_inbound_at)) / 86400) * interval '24 hours'
+          + date_part('day', $1 - greatest(last_decay_at, last_inbound_at)) * interval '24 hours'
     where permission_state is distinct from 'opted_out'
       and 0 < temperature
       and greatest(last_decay_at, last_inbound_at) <= $1 - interval '24 hours'";
