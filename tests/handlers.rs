@@ -12,6 +12,8 @@ mod command;
 mod documents;
 #[path = "handlers/drain.rs"]
 mod drain;
+#[path = "handlers/drain_refusals.rs"]
+mod drain_refusals;
 #[path = "handlers/drain_schemas.rs"]
 mod drain_schemas;
 #[path = "handlers/drain_troubles.rs"]

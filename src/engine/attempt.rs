@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::{task::JoinError, time};
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +73,9 @@ impl Attempt<'_> {
             let message = format!("accepted work cannot be followed: the job does run.{} now", work.name());
             return End::Plain(Ended::Answered(Err(Failure::permanent(message))));
         }
+        let timeout = TimeDelta::from_std(self.job.policy.timeout).unwrap_or(TimeDelta::MAX);
+        let begun = self.engine.clock.now();
+        let deadline = begun.checked_add_signed(timeout).unwrap_or(begun);
         let mut limit = pin!(time::sleep(self.job.policy.timeout));
         let asked = tokio::select! {
             asked = self.gate_is_open() => asked,
@@ -80,7 +83,7 @@ impl Attempt<'_> {
             () = self.live.stop.cancelled() => return self.unstarted(),
         };
         match asked {
-            Ok(true) => self.execute_open(work, limit).await,
+            Ok(true) => self.execute_open(work, (limit, deadline)).await,
             Ok(false) => End::Plain(Ended::GateClosed),
             Err(failure) => End::Plain(Ended::Answered(Err(failure))),
         }
@@ -93,9 +96,10 @@ impl Attempt<'_> {
         }
     }
 
-    async fn execute_open(&self, work: Arc<Work>, limit: Pin<&mut time::Sleep>) -> End {
+    /// `limit` ends at `deadline`: the gate was asked within the time of the attempt.
+    async fn execute_open(&self, work: Arc<Work>, (limit, deadline): (Pin<&mut time::Sleep>, DateTime<Utc>)) -> End {
         let cancelled = self.engine.draining.child_token();
-        let ctx = self.context(cancelled.clone());
+        let ctx = self.context(deadline, cancelled.clone());
         let stop_grace = work.stop_grace();
         let mut task = self.engine.handlers.spawn(async move { work.run(ctx).await });
         let cause = tokio::select! {
@@ -151,15 +155,13 @@ impl Attempt<'_> {
         }
     }
 
-    fn context(&self, cancelled: CancellationToken) -> Context {
-        let now = self.engine.clock.now();
-        let timeout = TimeDelta::from_std(self.job.policy.timeout).unwrap_or(TimeDelta::MAX);
+    fn context(&self, deadline: DateTime<Utc>, cancelled: CancellationToken) -> Context {
         Context {
             run: Arc::clone(&self.run),
             job: Arc::clone(&self.job),
             attempt: self.run.attempt.unsigned_abs(),
-            now,
-            deadline: now.checked_add_signed(timeout).unwrap_or(now),
+            now: self.engine.clock.now(),
+            deadline,
             cancelled,
             tools: self.desk.tools.clone(),
             database: self.engine.database.clone(),

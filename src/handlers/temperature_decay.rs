@@ -9,21 +9,21 @@ use serde_json::json;
 
 use super::{
     AppTx, Context, Dialect, Ending, Handler, Scope, Statement, TeamTable,
-    team::{self, Adopted, Param, TeamColumn, tables::DOCTOR_STATE},
+    team::{self, Adopted, TeamColumn, tables::DOCTOR_STATE},
     transaction,
 };
 use crate::domain::{
     run::{Failure, Report},
     schedule::Zone,
 };
-use statements::{Change, RECOUNT_CONTACTS, RESET_UNRECORDED};
+use statements::{Change, RECOUNT_CONTACTS, RESET_UNRECORDED, WORDS};
 
 /// A lead that has not written for so long has left (spec 6).
 const CHURNED_AFTER: TimeDelta = TimeDelta::days(90);
 
 /// `contact_count_7d` counts the contacts of so long.
 const CONTACT_WINDOW: TimeDelta = TimeDelta::days(7);
-/// Where contacts are recorded, when the team has it: never created here, and of no use without all of these columns.
+/// Where contacts are recorded, when the team has it: never created here, and of no use without the columns of `NEEDED`.
 static TOUCHES: TeamTable = TeamTable {
     name: "fila_mensagens",
     postgres: "",
@@ -32,8 +32,12 @@ static TOUCHES: TeamTable = TeamTable {
         TeamColumn::optional("cliente_id", "uuid", "text"),
         TeamColumn::optional("status", "text", "text"),
         TeamColumn::optional("enviada_em", "timestamptz", "text"),
+        TeamColumn::optional("tipo", "text", "text"),
     ],
 };
+
+/// What a contact is known by; without `tipo` each message is one.
+const NEEDED: [&str; 3] = ["cliente_id", "status", "enviada_em"];
 
 /// Settings of `run.temperature_decay`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -78,6 +82,7 @@ impl Handler for Settings {
         transaction::in_own_database(&ctx, move |tx| {
             Box::pin(async move {
                 let leads = team::adopt(tx, &[&DOCTOR_STATE], may_create).await?;
+                leads.must_know_all(&WORDS)?;
                 cool(tx, &leads, (Moments { now, week }, cents_per_day)).await
             })
         })
@@ -102,10 +107,11 @@ struct Moments {
 
 /// Each statement looks at the whole table and names the state it leaves, so a second run at once changes nothing.
 async fn cool(tx: &mut AppTx, leads: &Adopted, (moments, cents_per_day): (Moments, i64)) -> Result<Report, Failure> {
-    let cooled = Change::Cool { cents_per_day }.apply(tx, moments.now).await?;
     let reactivated = Change::Reactivate.apply(tx, moments.now).await?;
     let churned = Change::Churn.apply(tx, moments.now - CHURNED_AFTER).await?;
     let (recounted, reset) = count_contacts(tx, leads, &moments).await?;
+    // Last, because it may write every row: the others would read each of them twice.
+    let cooled = Change::Cool { cents_per_day }.apply(tx, moments.now).await?;
     let result = json!({
         "cooled": cooled, "reactivated": reactivated, "churned": churned, "contacts_recounted": recounted, "contacts_reset": reset,
     });
@@ -116,26 +122,22 @@ async fn cool(tx: &mut AppTx, leads: &Adopted, (moments, cents_per_day): (Moment
 async fn count_contacts(tx: &mut AppTx, leads: &Adopted, moments: &Moments) -> Result<(u64, u64), Failure> {
     let messages = team::look_at(tx, &TOUCHES).await?;
     let is_recorded = |messages: &Adopted| {
-        TOUCHES.columns.iter().all(|column| messages.has(TOUCHES.name, column.name))
-            && leads.has(DOCTOR_STATE.name, "cliente_id")
+        NEEDED.iter().all(|column| messages.has(TOUCHES.name, column)) && leads.has(DOCTOR_STATE.name, "cliente_id")
     };
     let Some(messages) = messages.filter(is_recorded) else {
         return Ok((0, Change::ResetContacts.apply(tx, moments.week).await?));
     };
-    let window = [Param::from(moments.now - CONTACT_WINDOW), Param::from(moments.now)];
-    let recounted = messages.change(tx, RECOUNT_CONTACTS, &window).await?;
-    let reset = messages.change(tx, RESET_UNRECORDED, &[Param::from(moments.week)]).await?;
+    let (begin, end) = (moments.now - CONTACT_WINDOW, moments.now);
+    let recounted = messages.change(tx, RECOUNT_CONTACTS, &[begin.into(), end.into()]).await?;
+    let reset = messages.change(tx, RESET_UNRECORDED, &[moments.week.into(), begin.into(), end.into()]).await?;
     Ok((recounted, reset))
 }
 
 /// Monday 00:00 of the week of `moment`, on the clocks of a zone.
 fn week_start(zone: &Zone, moment: DateTime<Utc>) -> DateTime<Utc> {
-    let shift = |moment: DateTime<Utc>| TimeDelta::seconds(zone.offset_at(moment.timestamp()));
-    let local = moment.naive_utc() + shift(moment);
-    let days = TimeDelta::days(local.weekday().num_days_from_monday().into());
-    let monday = (local.date() - days).and_time(chrono::NaiveTime::MIN).and_utc();
-    // The clocks may have changed since Monday: its own offset counts.
-    monday - shift(monday - shift(moment))
+    let today = zone.local(moment).date();
+    let monday = today - TimeDelta::days(today.weekday().num_days_from_monday().into());
+    zone.instant_of(monday.and_time(chrono::NaiveTime::MIN))
 }
 
 #[cfg(test)]

@@ -85,6 +85,8 @@ pub fn attempt(home: &Home, url: &str, now: DateTime<Utc>) -> Context {
     let mut job = crate::attempt::job();
     job.name = JobName::from_store("fila_processamento");
     job.policy.retry.backoff = Backoff::Linear { step: std::time::Duration::from_secs(30) };
+    // A claim stands a minute longer than that: 5 min, as `stuck.after` of these settings says.
+    job.policy.timeout = std::time::Duration::from_secs(240);
     let mut run = crate::attempt::run();
     run.replica = Some(ReplicaId(Uuid::now_v7()));
     ctx.tools = Tools::new(targets(url));
@@ -184,9 +186,9 @@ async fn an_answer_decides_what_becomes_of_its_row() {
         (425, "", "a queued 1", true),
         (429, "", "a queued 1", true),
         (503, "", "a queued 1", true),
-        (302, "", "a failed 1", true),
         (400, "", "a failed 1", true),
-        (404, "", "a failed 1", true),
+        (409, "", "a failed 1", true),
+        (413, "", "a failed 1", true),
         (422, "{\"detail\":\"no cnpj\"}", "a failed 1", true),
     ] {
         let home = Home::sqlite().await;

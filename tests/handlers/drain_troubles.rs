@@ -34,7 +34,14 @@ async fn a_target_that_asks_for_time_costs_no_row_an_attempt() {
 
 #[tokio::test]
 async fn an_endpoint_that_is_gone_or_lets_nobody_in_kills_no_row() {
-    for (status, kind) in [(410, FailureKind::Pause), (401, FailureKind::Permanent)] {
+    for (status, kind) in [
+        (410, FailureKind::Pause),
+        (302, FailureKind::Permanent),
+        (401, FailureKind::Permanent),
+        (403, FailureKind::Permanent),
+        (404, FailureKind::Permanent),
+        (405, FailureKind::Permanent),
+    ] {
         for home in Home::both().await {
             queue(&home).await;
             add(&home, "a b").await;
@@ -42,7 +49,8 @@ async fn an_endpoint_that_is_gone_or_lets_nobody_in_kills_no_row() {
 
             let failure = run(settings(), attempt(&home, &server.url, noon())).await.expect_err("nothing was done");
 
-            assert_eq!(failure.kind, kind);
+            assert_eq!(failure.kind, kind, "{status}");
+            assert!(failure.message.contains(&format!("answered {status}")), "{}", failure.message);
             assert_eq!(home.texts(ROWS).await, ["a queued 0", "b queued 0"]);
         }
     }
@@ -300,6 +308,7 @@ async fn settings_that_cannot_work_are_refused_before_any_database_is_asked() {
             json!({ "done": "status = :error" }),
             "done: the parameter :error has no value here; there are :now, :replica",
         ),
+        (json!({ "where": "locked_by = :replica" }), "where: the parameter :replica has no value here; there are :now"),
         (json!({ "batch": 0 }), "batch is 0, and must be 1 to 1000"),
         (json!({ "concurrency": 65 }), "concurrency is 65, and must be 1 to 64"),
         (json!({ "max_attempts": 0 }), "max_attempts is 0, and must be 1 or more"),

@@ -285,7 +285,10 @@ async fn contacts_of_the_last_seven_days_are_counted_where_messages_are_recorded
             insert into fila_mensagens (cliente_id, conteudo, status, enviada_em) values
               ('{}', 'x', 'enviada', '2025-01-08T10:00:00.000Z'), ('{}', 'x', 'enviada', '2025-01-01T12:00:00.001Z'),
               ('{}', 'x', 'enviada', '2025-01-01T12:00:00.000Z'), ('{}', 'x', 'pendente', null),
-              ('{}', 'x', 'enviada', '2025-01-01T10:00:00.000Z'), ('{}', 'x', 'erro', null)",
+              ('{}', 'x', 'enviada', '2025-01-01T10:00:00.000Z'), ('{}', 'x', 'erro', null);
+            insert into fila_mensagens (cliente_id, conteudo, tipo, status, enviada_em) values
+              ('00000000-0000-0000-0000-000000000001', 'x', 'resposta', 'enviada', '2025-01-08T10:00:00.000Z'),
+              ('00000000-0000-0000-0000-000000000001', 'x', 'sistema', 'enviada', '2025-01-08T10:00:00.000Z')",
             id(1),
             id(2),
             id(3),
@@ -305,7 +308,30 @@ async fn contacts_of_the_last_seven_days_are_counted_where_messages_are_recorded
         let counts = "select cast(contact_count_7d as text) from doctor_state order by cliente_id";
         // Two within the window; one before it; none recorded and last week's; none recorded and this week's.
         assert_eq!(home.texts(counts).await, ["2", "0", "0", "5"]);
-        assert_eq!((&first["contacts_recounted"], &first["contacts_reset"]), (&json!(2), &json!(1)));
+        assert_eq!((&first["contacts_recounted"], &first["contacts_reset"]), (&json!(1), &json!(2)));
         assert_eq!((&second["contacts_recounted"], &second["contacts_reset"]), (&json!(0), &json!(0)));
+    }
+}
+
+#[tokio::test]
+async fn an_enumeration_without_a_word_is_named_with_the_statement_that_adds_it() {
+    for (labels, word) in [("'active', 'opted_out'", "cooling_off"), ("'active', 'cooling_off'", "opted_out")] {
+        let home = Home::postgres().await;
+        made(&home).await;
+        let statements = format!(
+            "alter table doctor_state drop column permission_state; create type permission as enum ({labels});
+            alter table doctor_state add column permission_state permission"
+        );
+        home.execute(Box::leak(statements.into_boxed_str())).await;
+
+        let failure = run_at(&home, noon()).await.expect_err("a word is missing");
+
+        assert_eq!((failure.kind, failure.before_effect), (FailureKind::Permanent, true));
+        assert_eq!(
+            failure.message,
+            format!(
+                "column doctor_state.permission_state does not know {word:?}; add with: alter type permission add value '{word}'"
+            )
+        );
     }
 }

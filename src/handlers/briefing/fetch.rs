@@ -40,7 +40,7 @@ pub async fn fetch(call: &http::Settings, etag: Option<&str>, ctx: &Context) -> 
     if let Some(etag) = etag {
         call.headers.insert("If-None-Match".into(), etag.into());
     }
-    let http::Fetched { answer, shown } = http::fetch(&call, ctx).await?;
+    let http::Told { answer, shown } = http::fetch(&call, ctx).await?;
     if answer.status == 304 {
         return match etag {
             Some(_) => Ok(Answer::Unchanged),

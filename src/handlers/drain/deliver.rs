@@ -20,13 +20,21 @@ use crate::{
 
 /// Longer keys are hashed: some receivers keep no more.
 const MAX_KEY_CHARS: usize = 200;
-/// The caller is not let in: whatever it brings.
-const UNAUTHORIZED: u16 = 401;
+
+/// What the application made of a row that it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taking {
+    Whole,
+    /// It said that some of the row went wrong.
+    InPart,
+    /// It said that there was nothing to do.
+    Skipped,
+}
 
 /// What the call makes of the row.
 pub(super) enum Delivered {
-    /// The application has it; `skipped` = and said that there was nothing to do.
-    Taken { skipped: bool },
+    /// The application has it.
+    Taken(Taking),
     /// It may go well another time.
     TryAgain(String),
     /// It will not.
@@ -52,7 +60,8 @@ pub(super) async fn deliver(
         limit,
     };
     match http::deliver(&settings.deliver, ctx, parcel).await {
-        Ok(_) => Delivered::Taken { skipped: false },
+        Ok(report) if 0 < report.items_failed => Delivered::Taken(Taking::InPart),
+        Ok(_) => Delivered::Taken(Taking::Whole),
         Err(Undelivered::LeftAlone { after, message }) => Delivered::NotBegun(Some(Stop::LeftAlone { after, message })),
         Err(Undelivered::Stopped) => Delivered::NotBegun(None),
         Err(Undelivered::Failed(failure)) => judged(failure),
@@ -61,10 +70,10 @@ pub(super) async fn deliver(
 
 fn judged(failure: Failure) -> Delivered {
     match failure.kind {
-        FailureKind::Skipped(_) => Delivered::Taken { skipped: true },
+        FailureKind::Skipped(_) => Delivered::Taken(Taking::Skipped),
         FailureKind::Snooze(after) => Delivered::NotBegun(Some(Stop::LeftAlone { after, message: failure.message })),
         FailureKind::Pause => Delivered::NotBegun(Some(Stop::Failed(without_report(failure)))),
-        FailureKind::Permanent if failure.response_code == Some(UNAUTHORIZED) => {
+        FailureKind::Permanent if failure.response_code.is_some_and(http::is_about_endpoint) => {
             Delivered::NotBegun(Some(Stop::Failed(without_report(failure))))
         }
         // The settings are wrong, or the address is out of reach, for each row alike.

@@ -4,7 +4,7 @@ use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 
 use super::{
     Settings,
-    plan::Plan,
+    plan::{Plan, execute},
     table::cell::{Cell, Values},
     table::fragment::Fragment,
     table::statement::Statement,
@@ -60,14 +60,6 @@ async fn refusal(tx: &mut AppTx, statement: &Statement) -> Result<Option<String>
         Err(sqlx::Error::Database(refusal)) => Ok(Some(format!("the {kind} database says: {}", refusal.message()))),
         Err(error) => Err(failure(&error)),
     }
-}
-
-async fn execute(tx: &mut AppTx, statement: &'static str) -> Result<(), Failure> {
-    let done = match tx {
-        AppTx::Postgres(tx) => sqlx::raw_sql(statement).execute(&mut **tx).await.map(drop),
-        AppTx::Sqlite(tx) => sqlx::raw_sql(statement).execute(&mut **tx).await.map(drop),
-    };
-    done.map_err(|error| failure(&error))
 }
 
 /// SQLite compares text with text and numbers with numbers, whatever they mean: a column of another form than `time` is

@@ -29,8 +29,8 @@ const CONCURRENCY: u32 = 4;
 /// Most calls at once.
 const MOST_CONCURRENCY: u32 = 64;
 
-/// Settings of `run.drain`. Fragments are SQL of the team's own table, with `:now` and `:replica` everywhere but in `order`,
-/// `:error` in `retry` and `dead`, `:retry_at` in `retry`, `:stuck_before` in `stuck.where`.
+/// Settings of `run.drain`. Fragments are SQL of the team's own table, with `:now` everywhere, `:replica` in
+/// what is set, `:error` in `retry` and `dead`, `:retry_at` in `retry`, `:stuck_before` in `stuck.where`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -111,7 +111,7 @@ impl MaxAttempts {
 pub struct Stuck {
     /// Which rows were claimed before `:stuck_before`.
     pub r#where: String,
-    /// How long a claim may stand; longer than the job's `timeout`.
+    /// How long a claim may stand; a minute longer than the job's `timeout` at least, whatever is given.
     pub after: Length,
 }
 
@@ -127,7 +127,7 @@ impl Settings {
             })
         };
         let fragments = Fragments {
-            condition: read("where", &self.r#where, Clause::Where, &[Now, Replica]),
+            condition: read("where", &self.r#where, Clause::Where, &[Now]),
             claim: read("claim", &self.claim, Clause::Set, &[Now, Replica]),
             done: read("done", &self.done, Clause::Set, &[Now, Replica]),
             retry: read("retry", &self.retry, Clause::Set, &[Now, Replica, RetryAt, Error]),
@@ -137,7 +137,7 @@ impl Settings {
             stuck: self
                 .stuck
                 .as_ref()
-                .map(|stuck| read("stuck.where", &stuck.r#where, Clause::Where, &[Now, Replica, StuckBefore])),
+                .map(|stuck| read("stuck.where", &stuck.r#where, Clause::Where, &[Now, StuckBefore])),
         };
         if errors.is_empty() { Ok(fragments) } else { Err(errors) }
     }

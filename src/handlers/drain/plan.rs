@@ -8,6 +8,7 @@ use super::{
     table::columns::{self, Column},
     table::fragment::{Fragment, Parameter},
     table::name::{self, Table, quoted},
+    table::refusal::Refusal,
     table::statement::{Fragments, Shape, Statement},
     table::time::Time,
 };
@@ -24,7 +25,11 @@ const MOST_STUCK_ROWS: u32 = 1_000;
 pub(super) struct Plan {
     pub shape: Shape,
     pub fragments: Fragments,
-    claim: Claim,
+    /// PostgreSQL: claims a batch in one statement. SQLite cannot tell what stood in a row before.
+    claim: Option<Statement>,
+    /// To claim rows one by one: on SQLite, where nobody else writes meanwhile, and when the table refuses one of a batch.
+    pick: Statement,
+    take: Statement,
     pub stuck: Option<Stuck>,
     pub done: Statement,
     pub retry: Statement,
@@ -34,12 +39,14 @@ pub(super) struct Plan {
     oldest: Option<Statement>,
 }
 
-/// PostgreSQL tells what stood in a row before, in the statement that claims it. SQLite cannot, but lets nobody else
-/// write meanwhile.
-#[derive(Debug, Clone)]
-enum Claim {
-    AtOnce(Statement),
-    Picked { pick: Statement, take: Statement },
+/// What a claim came to.
+#[derive(Debug, Default)]
+pub(super) struct Claimed {
+    pub rows: Vec<Arc<Taken>>,
+    /// Rows that wait for another one, because a unique index lets no two of them be claimed.
+    pub blocked: u64,
+    /// Rows that the table refuses to have claimed, and why.
+    pub refused: Vec<(Taken, String)>,
 }
 
 /// What is done about rows that were claimed and forgotten.
@@ -59,10 +66,7 @@ impl Plan {
         let columns = columns::look(tx, &table).await?;
         let fragments = settings.fragments(tx.dialect()).map_err(|errors| wrong(errors.join("; ")))?;
         let shape = shape(settings, table, columns, (tx.dialect(), &fragments)).map_err(wrong)?;
-        let claim = match shape.dialect {
-            Dialect::Postgres => Claim::AtOnce(shape.claim(&fragments)),
-            Dialect::Sqlite => Claim::Picked { pick: shape.pick(&fragments), take: shape.take(&fragments) },
-        };
+        let claim = (shape.dialect == Dialect::Postgres).then(|| shape.claim(&fragments));
         let stuck = fragments.stuck.as_ref().map(|stuck| Stuck {
             find: shape.stuck(stuck, MOST_STUCK_ROWS),
             count: shape.count(stuck),
@@ -72,6 +76,8 @@ impl Plan {
         let release = fragments.release.as_ref().map_or_else(|| shape.restore(), |set| shape.change(set, None));
         Ok(Self {
             claim,
+            pick: shape.pick(&fragments),
+            take: shape.take(&fragments),
             stuck,
             done: shape.change(&fragments.done, None),
             retry: shape.change(&fragments.retry, None),
@@ -94,13 +100,44 @@ impl Plan {
         self.fragments.retry.asks_for(Parameter::RetryAt)
     }
 
-    /// Claims a batch, in order.
-    pub async fn claim(&self, tx: &mut AppTx, values: Values) -> Result<Vec<Arc<Taken>>, Failure> {
-        let taken = match &self.claim {
-            Claim::AtOnce(statement) => values.take(tx, statement).await,
-            Claim::Picked { pick, take } => one_by_one(tx, values, (pick, take)).await,
-        };
-        Ok(taken.map_err(|error| failure(&error))?.into_iter().map(Arc::new).collect())
+    /// Claims a batch at once, in order. `None` = that cannot be, for one of the rows or on this database.
+    pub async fn claim_at_once(&self, tx: &mut AppTx, values: Values) -> Result<Option<Claimed>, Failure> {
+        let Some(claim) = &self.claim else { return Ok(None) };
+        match values.take(tx, claim).await {
+            Ok(rows) => Ok(Some(Claimed { rows: rows.into_iter().map(Arc::new).collect(), ..Claimed::default() })),
+            Err(error) if Refusal::of(&error).is_some() => Ok(None),
+            Err(error) => Err(failure(&error)),
+        }
+    }
+
+    /// Claims a batch row by row, in order, and passes over those that the table refuses.
+    pub async fn claim_one_by_one(&self, tx: &mut AppTx, values: Values) -> Result<Claimed, Failure> {
+        let mut claimed = Claimed::default();
+        for picked in values.take(tx, &self.pick).await.map_err(|error| failure(&error))? {
+            if self.shape.batch as usize <= claimed.rows.len() {
+                break;
+            }
+            let of_row = Values { row: Some(Arc::new(picked.clone())), ..values.clone() };
+            execute(tx, "savepoint one_row").await?;
+            match of_row.take(tx, &self.take).await {
+                Ok(rows) => {
+                    // None: the claim of an earlier row of the batch closed the condition for this one.
+                    let rows = rows.into_iter().map(|row| Taken { before: picked.claimed.clone(), ..row });
+                    claimed.rows.extend(rows.map(Arc::new));
+                    execute(tx, "release savepoint one_row").await?;
+                }
+                Err(error) => {
+                    let refusal = Refusal::of(&error).ok_or_else(|| failure(&error))?;
+                    execute(tx, "rollback to savepoint one_row").await?;
+                    if refusal.is_of_unique_index {
+                        claimed.blocked += 1;
+                    } else {
+                        claimed.refused.push((picked, refusal.reason));
+                    }
+                }
+            }
+        }
+        Ok(claimed)
     }
 
     /// Rows that are stuck, at most `MOST_STUCK_ROWS`.
@@ -135,10 +172,8 @@ impl Plan {
 
     /// All statements of a run.
     pub fn statements(&self) -> Vec<&Statement> {
-        let mut all = match &self.claim {
-            Claim::AtOnce(claim) => vec![claim],
-            Claim::Picked { pick, take } => vec![pick, take],
-        };
+        let mut all = Vec::from_iter(&self.claim);
+        all.extend([&self.pick, &self.take]);
         all.extend([&self.done, &self.retry, &self.dead, &self.release, &self.left]);
         all.extend(&self.oldest);
         all.extend(self.stuck.iter().flat_map(|stuck| [&stuck.find, &stuck.count, &stuck.retry, &stuck.dead]));
@@ -160,19 +195,13 @@ async fn count(tx: &mut AppTx, values: &Values, statement: &Statement) -> Result
     count.ok_or_else(|| Failure::permanent("a count of rows is no number"))
 }
 
-async fn one_by_one(
-    tx: &mut AppTx,
-    values: Values,
-    (pick, take): (&Statement, &Statement),
-) -> Result<Vec<Taken>, sqlx::Error> {
-    let mut claimed = Vec::new();
-    for picked in values.take(tx, pick).await? {
-        let before = picked.claimed.clone();
-        let values = Values { row: Some(Arc::new(picked)), ..values.clone() };
-        // None: the claim of an earlier row of the batch closed the condition for this one.
-        claimed.extend(values.take(tx, take).await?.into_iter().map(|row| Taken { before: before.clone(), ..row }));
-    }
-    Ok(claimed)
+/// A statement without values.
+pub(super) async fn execute(tx: &mut AppTx, statement: &'static str) -> Result<(), Failure> {
+    let done = match tx {
+        AppTx::Postgres(tx) => sqlx::raw_sql(statement).execute(&mut **tx).await.map(drop),
+        AppTx::Sqlite(tx) => sqlx::raw_sql(statement).execute(&mut **tx).await.map(drop),
+    };
+    done.map_err(|error| failure(&error))
 }
 
 fn shape(

@@ -10,15 +10,17 @@ use futures_util::{StreamExt, stream};
 
 use super::{
     MaxAttempts, Settings,
-    deliver::{self, Delivered},
-    plan::Plan,
+    deliver::{self, Delivered, Taking},
+    plan::{Claimed, Plan},
     table::cell::{Taken, Values},
+    table::refusal::Refusal,
     table::statement::Statement,
     tally::{Fate, Stop, Tally},
 };
 use crate::{
     domain::{
         clean,
+        duration::Length,
         health::QueueFigures,
         run::{Failure, FailureKind, MAX_ERROR_CHARS},
     },
@@ -35,6 +37,12 @@ const SHARE_TO_SETTLE: u32 = 10;
 const WRITES: u32 = 3;
 /// and how long after the first time, then twice as long.
 const BETWEEN_WRITES: Duration = Duration::from_millis(200);
+/// A column may take less of `:error` than `MAX_ERROR_CHARS`: so much is tried then, in this order.
+const SHORTER_ERRORS: [usize; 2] = [200, 0];
+/// When the database does not let the ends of so many stuck rows be written, it is in trouble; the next run goes on.
+const MOST_UNANSWERED: usize = 3;
+/// A claim stands for so much longer than a run may take, whatever `stuck.after` says.
+const AFTER_THE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Waits between tries are spread by this share, up and down, where the job's `retry` has jitter.
 const JITTER_SHARE: f64 = 0.25;
 
@@ -43,8 +51,8 @@ enum Changed {
     Yes,
     /// It does not stand as it was read: somebody else has it.
     Elsewhere,
-    /// A constraint of the table forbids it; the database's words.
-    Refused(String),
+    /// The table does not take it.
+    Refused(Refusal),
 }
 
 /// One run on one table.
@@ -64,8 +72,11 @@ pub(super) async fn run(settings: &Settings, ctx: &Context) -> Ending {
     let plan = transaction::apart(ctx, move |tx| Box::pin(async move { Plan::of(&of, tx).await })).await?;
     let work = Work { settings, ctx, plan: Arc::new(plan), begun, stop: Mutex::default() };
     let mut tally = Tally::default();
-    work.rescue(&mut tally).await?;
-    if let Err(failure) = work.drain(&mut tally).await {
+    let drained = match work.rescue(&mut tally).await {
+        Ok(()) => work.drain(&mut tally).await,
+        Err(failure) => Err(failure),
+    };
+    if let Err(failure) = drained {
         // What was done before is told with what went wrong.
         let report = tally.report(None);
         return Err(Failure { before_effect: failure.before_effect && tally.is_empty(), ..failure }.with_report(report));
@@ -78,7 +89,7 @@ pub(super) async fn run(settings: &Settings, ctx: &Context) -> Ending {
 /// What stands in the table now, for health and metrics.
 pub(super) async fn look(settings: &Settings, look: QueueLook) -> Result<QueueFigures, Failure> {
     let (settings, now) = (settings.clone(), look.now);
-    let stuck_before = now - stuck_after(&settings);
+    let stuck_before = now - stuck_after(&settings, look.job.policy.timeout).map_or(TimeDelta::zero(), delta);
     transaction::only_reading(&look, move |tx| {
         Box::pin(async move {
             let plan = Plan::of(&settings, tx).await?;
@@ -88,8 +99,10 @@ pub(super) async fn look(settings: &Settings, look: QueueLook) -> Result<QueueFi
     .await
 }
 
-fn stuck_after(settings: &Settings) -> TimeDelta {
-    settings.stuck.as_ref().map_or(TimeDelta::zero(), |stuck| delta(stuck.after.0))
+/// How long a claim stands: never shorter than a run that goes on. `None` = for ever.
+fn stuck_after(settings: &Settings, timeout: Duration) -> Option<Duration> {
+    let stuck = settings.stuck.as_ref()?;
+    Some(stuck.after.0.max(timeout + AFTER_THE_TIMEOUT))
 }
 
 impl Work<'_> {
@@ -120,26 +133,31 @@ impl Work<'_> {
 
     fn values(&self) -> Values {
         let now = self.now();
+        let stuck_after = stuck_after(self.settings, self.ctx.job.policy.timeout);
         let replica = self.ctx.run.replica.map_or_else(|| self.ctx.run.id.to_string(), |replica| replica.to_string());
         Values {
             now,
             replica,
-            stuck_before: now - stuck_after(self.settings),
+            stuck_before: now - stuck_after.map_or(TimeDelta::zero(), delta),
             ..Values::of_nothing(self.settings.time)
         }
     }
 
     /// Rows whose process died: an attempt is spent, and they wait again, or are given up.
     async fn rescue(&self, tally: &mut Tally) -> Result<(), Failure> {
-        let Some(after) = self.settings.stuck.as_ref().map(|stuck| stuck.after) else { return Ok(()) };
+        let Some(after) = stuck_after(self.settings, self.ctx.job.policy.timeout).map(Length) else { return Ok(()) };
         let (plan, values) = (Arc::clone(&self.plan), self.values());
         let found = transaction::apart(self.ctx, move |tx| Box::pin(async move { plan.find_stuck(tx, values).await }));
         let error = format!("no end was written down within {after} of its claim");
+        let mut unanswered = 0;
         for row in found.await? {
-            if !self.may_begin() {
+            if !self.may_begin() || unanswered == MOST_UNANSWERED {
                 break;
             }
-            let fate = self.try_again(&row, &error, Which::Stuck).await?;
+            let fate = self.try_again(&row, &error, Which::Stuck).await.unwrap_or_else(|failure| {
+                unanswered += usize::from(failure.kind == FailureKind::Retry);
+                unwritten(&error, &failure)
+            });
             tally.rescued(&row, fate, &error);
         }
         Ok(())
@@ -147,13 +165,14 @@ impl Work<'_> {
 
     async fn drain(&self, tally: &mut Tally) -> Result<(), Failure> {
         while self.may_claim() {
-            let (plan, values) = (Arc::clone(&self.plan), self.values());
-            let batch = transaction::apart(self.ctx, move |tx| Box::pin(async move { plan.claim(tx, values).await }));
-            let batch = batch.await?;
-            let is_full = batch.len() == self.settings.batch as usize;
+            let Claimed { rows, blocked, refused } = self.claim().await?;
+            tally.blocked(blocked);
+            refused.iter().for_each(|(row, reason)| tally.unclaimed(row, reason));
+            // A row that waited for another may not have to any more when that one is done.
+            let is_full = rows.len() == self.settings.batch as usize || (0 < blocked && !rows.is_empty());
             let (done, failed) = (tally.done(), tally.failed());
             let fates =
-                stream::iter(batch).map(|row| self.carry(row)).buffer_unordered(self.settings.concurrency as usize);
+                stream::iter(rows).map(|row| self.carry(row)).buffer_unordered(self.settings.concurrency as usize);
             fates.for_each(|(row, fate)| std::future::ready(tally.count(&row, fate))).await;
             // When nothing gets through, or a failed row would come back at once, the next run is soon enough.
             let goes_well = done < tally.done() && (self.plan.waits_between_tries() || failed == tally.failed());
@@ -162,6 +181,19 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    async fn claim(&self) -> Result<Claimed, Failure> {
+        let (plan, values) = (Arc::clone(&self.plan), self.values());
+        let at_once =
+            transaction::apart(self.ctx, move |tx| Box::pin(async move { plan.claim_at_once(tx, values).await }));
+        if let Some(claimed) = at_once.await? {
+            return Ok(claimed);
+        }
+        let (plan, values) = (Arc::clone(&self.plan), self.values());
+        let one_by_one =
+            transaction::apart(self.ctx, move |tx| Box::pin(async move { plan.claim_one_by_one(tx, values).await }));
+        one_by_one.await
     }
 
     /// Takes one claimed row to its end. Never fails: what cannot be written down is told, and the row is rescued later.
@@ -174,7 +206,7 @@ impl Work<'_> {
         let limit = self.limit().saturating_sub(self.elapsed()).saturating_sub(kept);
         let attempt = self.attempt(&row).unwrap_or(1);
         let fate = match deliver::deliver(self.settings, self.ctx, (&row, attempt, self.now(), limit)).await {
-            Delivered::Taken { skipped } => self.finish(&row, skipped).await,
+            Delivered::Taken(taking) => self.finish(&row, taking).await,
             Delivered::TryAgain(error) => {
                 self.try_again(&row, &error, Which::Own).await.unwrap_or_else(|failure| unwritten(&error, &failure))
             }
@@ -191,16 +223,14 @@ impl Work<'_> {
         (row, fate)
     }
 
-    async fn finish(&self, row: &Arc<Taken>, skipped: bool) -> Fate {
+    async fn finish(&self, row: &Arc<Taken>, taking: Taking) -> Fate {
         match self.change(row, |plan| Some(&plan.done), self.values()).await {
-            Ok(Changed::Yes) => Fate::Done { skipped, elsewhere: false },
-            Ok(Changed::Elsewhere) => Fate::Done { skipped, elsewhere: true },
-            Ok(Changed::Refused(reason)) => {
-                Fate::Failed { error: format!("delivered, and the table refuses `done`: {reason}"), dead: false }
+            Ok(Changed::Yes) => Fate::Done { taking, elsewhere: false },
+            Ok(Changed::Elsewhere) => Fate::Done { taking, elsewhere: true },
+            Ok(Changed::Refused(Refusal { reason, .. })) => {
+                Fate::Unwritten { error: format!("delivered, and the table refuses `done`: {reason}") }
             }
-            Err(failure) => {
-                Fate::Failed { error: format!("delivered, and not written down: {}", failure.message), dead: false }
-            }
+            Err(failure) => Fate::Unwritten { error: format!("delivered, and not written down: {}", failure.message) },
         }
     }
 
@@ -208,13 +238,10 @@ impl Work<'_> {
         match self.change(row, |plan| Some(&plan.release), self.values()).await {
             Ok(Changed::Yes) => Fate::Released,
             Ok(Changed::Elsewhere) => Fate::Elsewhere,
-            Ok(Changed::Refused(reason)) => Fate::Failed {
-                error: format!("not begun, and the table refuses to take it back: {reason}"),
-                dead: false,
-            },
-            Err(failure) => {
-                Fate::Failed { error: format!("not begun, and not put back: {}", failure.message), dead: false }
+            Ok(Changed::Refused(Refusal { reason, .. })) => {
+                Fate::Unwritten { error: format!("not begun, and the table refuses to take it back: {reason}") }
             }
+            Err(failure) => Fate::Unwritten { error: format!("not begun, and not put back: {}", failure.message) },
         }
     }
 
@@ -234,7 +261,7 @@ impl Work<'_> {
             Changed::Yes => Ok(Fate::Failed { error: error.into(), dead: false }),
             Changed::Elsewhere => Ok(Fate::Elsewhere),
             // It cannot wait again, because another row has taken its place; trying for ever would not help it.
-            Changed::Refused(reason) => {
+            Changed::Refused(Refusal { reason, .. }) => {
                 self.give_up(row, &format!("{error}; the table refuses `retry`: {reason}"), which).await
             }
         }
@@ -245,8 +272,8 @@ impl Work<'_> {
         match self.change(row, move |plan| which.dead(plan), values).await? {
             Changed::Yes => Ok(Fate::Failed { error: error.into(), dead: true }),
             Changed::Elsewhere => Ok(Fate::Elsewhere),
-            Changed::Refused(reason) => {
-                Ok(Fate::Failed { error: format!("{error}; the table refuses `dead`: {reason}"), dead: false })
+            Changed::Refused(Refusal { reason, .. }) => {
+                Ok(Fate::Unwritten { error: format!("{error}; the table refuses `dead`: {reason}") })
             }
         }
     }
@@ -268,7 +295,7 @@ impl Work<'_> {
         }
     }
 
-    /// Writes one end of a row, in a transaction of its own.
+    /// Writes one end of a row, with as much of the error as its column takes.
     async fn change(
         &self,
         row: &Arc<Taken>,
@@ -277,6 +304,21 @@ impl Work<'_> {
     ) -> Result<Changed, Failure> {
         let statement = statement(&self.plan).cloned().unwrap_or_default();
         let values = Values { row: Some(Arc::clone(row)), ..values };
+        let mut written = self.persist(&statement, &values).await?;
+        for most in SHORTER_ERRORS {
+            let may_help = statement.tells_error() && most < values.error.chars().count();
+            match &written {
+                Changed::Refused(refusal) if refusal.may_be_too_long && may_help => {}
+                _ => break,
+            }
+            let error = values.error.chars().take(most).collect();
+            written = self.persist(&statement, &Values { error, ..values.clone() }).await?;
+        }
+        Ok(written)
+    }
+
+    /// Runs a statement in a transaction of its own, again when the database does not answer.
+    async fn persist(&self, statement: &Statement, values: &Values) -> Result<Changed, Failure> {
         let mut wait = BETWEEN_WRITES;
         for _ in 1..WRITES {
             match self.write(statement.clone(), values.clone()).await {
@@ -286,7 +328,7 @@ impl Work<'_> {
             tokio::time::sleep(wait).await;
             wait *= 2;
         }
-        self.write(statement, values).await
+        self.write(statement.clone(), values.clone()).await
     }
 
     async fn write(&self, statement: Statement, values: Values) -> Result<Changed, Failure> {
@@ -295,10 +337,10 @@ impl Work<'_> {
                 match values.change(tx, &statement).await {
                     Ok(0) => Ok(Changed::Elsewhere),
                     Ok(_) => Ok(Changed::Yes),
-                    Err(sqlx::Error::Database(error)) if error.kind() != sqlx::error::ErrorKind::Other => {
-                        Ok(Changed::Refused(error.message().to_owned()))
-                    }
-                    Err(error) => Err(transaction::failure(&error)),
+                    Err(error) => match Refusal::of(&error) {
+                        Some(refusal) => Ok(Changed::Refused(refusal)),
+                        None => Err(transaction::failure(&error)),
+                    },
                 }
             })
         });
@@ -335,7 +377,7 @@ impl Which {
 }
 
 fn unwritten(error: &str, failure: &Failure) -> Fate {
-    Fate::Failed { error: format!("{error}; not written down: {}", failure.message), dead: false }
+    Fate::Unwritten { error: format!("{error}; not written down: {}", failure.message) }
 }
 
 fn delta(length: Duration) -> TimeDelta {

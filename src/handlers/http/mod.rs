@@ -86,6 +86,16 @@ async fn send(call: &Call, ctx: &Context) -> Result<Heard, Unheard> {
     outside::send(call, &Caller { clients, lane: &lane, run: ctx.run.id, now: ctx.now, cancelled }).await
 }
 
+/// Statuses that are about what was sent; every other 4xx is about the endpoint.
+const OF_WHAT_WAS_SENT: [u16; 5] = [400, 408, 409, 413, 422];
+
+/// Whether a status would meet whatever is sent there alike: a redirect, a wrong address, method or token. Those that ask
+/// to come another time (425, 429, 5xx) are about neither.
+pub(super) fn is_about_endpoint(status: u16) -> bool {
+    let is_passing = matches!(status, 425 | 429);
+    matches!(status, 100..=199 | 300..=499) && !is_passing && !OF_WHAT_WAS_SENT.contains(&status)
+}
+
 /// An answer that nobody has judged yet.
 pub(super) struct Told {
     pub answer: Answer,
@@ -150,16 +160,9 @@ impl Settings {
     }
 }
 
-/// What another handler asked for.
-pub(super) struct Fetched {
-    pub answer: Answer,
-    /// The call as people see it.
-    pub shown: String,
-}
-
 /// Makes a call for another handler, which reads the answer by itself: one with 2xx, or with 304 when the call names what
 /// the caller has. Any other is judged here, as that of a job is.
-pub(super) async fn fetch(settings: &Settings, ctx: &Context) -> Result<Fetched, Failure> {
+pub(super) async fn fetch(settings: &Settings, ctx: &Context) -> Result<Told, Failure> {
     let mut call = call::first(settings, ctx).map_err(|error| Failure::permanent(error).before_effect())?;
     let shown = call.shown();
     // What is fetched is kept as it is, also where it names its own address; only what people are told must not.
@@ -168,7 +171,7 @@ pub(super) async fn fetch(settings: &Settings, ctx: &Context) -> Result<Fetched,
     let answer = send(&call, ctx).await.map_err(unheard)?.answer;
     match ending::by_status(&answer) {
         Err(failure) if answer.status != 304 => Err(refused(failure, &answer, &shown, secret_path.as_deref())),
-        _ => Ok(Fetched { answer, shown }),
+        _ => Ok(Told { answer, shown }),
     }
 }
 

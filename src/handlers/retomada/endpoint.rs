@@ -12,9 +12,6 @@ use crate::{
     outbound::call::{Content, Unheard},
 };
 
-/// Statuses that are about what was sent; every other 4xx is about the endpoint, and would meet all messages alike.
-const OF_MESSAGE: [u16; 5] = [400, 408, 409, 413, 422];
-
 /// The endpoint as one attempt calls it.
 pub(super) struct Endpoint<'a> {
     pub ctx: &'a Context,
@@ -48,8 +45,8 @@ impl Endpoint<'_> {
                 return Err(Trouble::OfEndpoint(Failure::snooze(wait, message).with_code(status)));
             }
             429 => return Err(of_endpoint(Failure::retry(format!("{shown} answered 429")), status)),
-            400..=499 if OF_MESSAGE.contains(&status) => return Err(of_message(format!("answered {status}"))),
-            500..=599 => return Err(of_message(format!("answered {status}"))),
+            425 => return Err(of_endpoint(Failure::permanent(format!("{shown} answered 425")), status)),
+            400..=599 if !http::is_about_endpoint(status) => return Err(of_message(format!("answered {status}"))),
             _ => return Err(of_endpoint(Failure::permanent(format!("{shown} answered {status}")), status)),
         }
         match &answer.content {

@@ -6,8 +6,19 @@ use sqlx::{Postgres, Sqlite, postgres::PgArguments, query::Query, sqlite::Sqlite
 
 use crate::{
     domain::run::Failure,
-    handlers::{AppTx, Dialect, Statement, transaction::failure},
+    handlers::{
+        AppTx, Dialect, Statement,
+        team::words::{self, Words},
+        transaction::failure,
+    },
 };
+
+/// Words that the statements write or look for.
+pub(super) const WORDS: [Words; 3] = [
+    ("doctor_state", "permission_state", &["active", "cooling_off", "opted_out"]),
+    ("doctor_state", "temperature_trend", &["cooling"]),
+    ("doctor_state", "lifecycle_stage", &["churned"]),
+];
 
 /// A change of all leads for which it is due; `$1` is the instant that decides, bound by `apply`.
 pub(super) enum Change {
@@ -28,13 +39,13 @@ pub(super) enum Change {
 const COOL_POSTGRES: &str = "\
     update doctor_state
     set temperature = greatest(
-          round(temperature::float8 * 100)
-            - $2 * floor(date_part('epoch', $1 - greatest(last_decay_at, last_inbound_at)) / 86400),
+          round(temperature::numeric, 2)
+            - 0.01 * ($2 * date_part('day', $1 - greatest(last_decay_at, last_inbound_at))::integer),
           0
-        ) / 100,
+        ),
         temperature_trend = 'cooling',
         last_decay_at = greatest(last_decay_at, last_inbound_at)
-          + floor(date_part('epoch', $1 - greatest(last_decay_at, last_inbound_at)) / 86400) * interval '24 hours'
+          + date_part('day', $1 - greatest(last_decay_at, last_inbound_at)) * interval '24 hours'
     where permission_state is distinct from 'opted_out'
       and 0 < temperature
       and greatest(last_decay_at, last_inbound_at) <= $1 - interval '24 hours'";
@@ -133,24 +144,27 @@ const RESET_CONTACTS_SQLITE: &str = concat!(
     " < $1"
 );
 
-/// The contacts of the last seven days, `($1, $2]`, for leads whose messages are recorded in the team's queue. It reads the
-/// same on both databases, and wears the marks of `Adopted`.
+/// The contacts of the last seven days, `($1, $2]`, for leads whose messages are recorded in the team's queue: those to
+/// somebody who did not write first, as `fila` counts them. Only messages of these days are read. It reads the same on both
+/// databases, and wears the marks of `Adopted`.
 pub(super) const RECOUNT_CONTACTS: &str = "\
     update doctor_state
     set contact_count_7d = touched.contacts
     from (
       select cast(cliente_id as text) as touched_id,
-             sum(case when @instant($1) < @instant(enviada_em) and @instant(enviada_em) <= @instant($2) then 1 else 0 end)
+             sum(case when coalesce(cast(@optional(fila_mensagens.tipo) as text), '') in ('resposta', 'sistema') then 0 else 1 end)
                as contacts
       from fila_mensagens
       where cast(status as text) = 'enviada'
         and cliente_id is not null
+        and @instant($1) < @instant(enviada_em)
+        and @instant(enviada_em) <= @instant($2)
       group by cast(cliente_id as text)
     ) as touched
     where cast(doctor_state.cliente_id as text) = touched.touched_id
       and contact_count_7d is distinct from touched.contacts";
 
-/// As `Change::ResetContacts`, for leads of whom no message is recorded.
+/// As `Change::ResetContacts`, for leads of whom no message of the last seven days, `($2, $3]`, is recorded.
 pub(super) const RESET_UNRECORDED: &str = "\
     update doctor_state
     set contact_count_7d = 0
@@ -161,6 +175,8 @@ pub(super) const RESET_UNRECORDED: &str = "\
         from fila_mensagens
         where cast(status as text) = 'enviada'
           and cliente_id is not null
+          and @instant($2) < @instant(enviada_em)
+          and @instant(enviada_em) <= @instant($3)
       )";
 
 /// The text of each change, for `workers check`.
@@ -169,7 +185,9 @@ pub(super) fn texts(own: Dialect) -> Vec<Statement> {
         Dialect::Postgres => [COOL_POSTGRES, REACTIVATE_POSTGRES, CHURN_POSTGRES, RESET_CONTACTS_POSTGRES],
         Dialect::Sqlite => [COOL_SQLITE, REACTIVATE_SQLITE, CHURN_SQLITE, RESET_CONTACTS_SQLITE],
     };
-    texts.map(|text| Statement { text: text.into(), line: 1, database: None }).into()
+    let words = words::as_statement(&WORDS);
+    let texts = std::iter::once(words).chain(texts.map(str::to_owned));
+    texts.map(|text| Statement { text, line: 1, database: None }).collect()
 }
 
 impl Change {

@@ -169,7 +169,7 @@ impl Values {
         })
     }
 
-    /// Runs a statement that gives whole rows as `statement::returned` lists them.
+    /// Runs a statement that gives rows as `Shape::claim`, `pick`, `take` and `stuck` list them.
     pub async fn take(&self, tx: &mut AppTx, statement: &Statement) -> Result<Vec<Taken>, sqlx::Error> {
         match tx {
             AppTx::Postgres(tx) => {

@@ -4,5 +4,6 @@ pub(super) mod cell;
 pub(super) mod columns;
 pub(super) mod fragment;
 pub(super) mod name;
+pub(super) mod refusal;
 pub(super) mod statement;
 pub(super) mod time;

@@ -15,6 +15,8 @@ use crate::handlers::Dialect;
 
 /// Waiting rows beyond these are not counted.
 pub(in crate::handlers::drain) const MOST_COUNTED: u64 = 100_000;
+/// Rows that are tried one by one, for each that a batch may claim: the first may all be refused.
+const TRIED_PER_ROW: u32 = 10;
 /// Values of a column that are looked at for their form.
 const SAMPLED: u32 = 20;
 
@@ -37,6 +39,13 @@ pub(in crate::handlers::drain) struct Statement {
     pub slots: Vec<Slot>,
     /// On SQLite: how its rows are read.
     pub shape: SqliteRowShape,
+}
+
+impl Statement {
+    /// Whether it writes down what went wrong.
+    pub fn tells_error(&self) -> bool {
+        self.slots.contains(&Slot::Parameter(Parameter::Error))
+    }
 }
 
 /// The fragments of the settings.
@@ -164,7 +173,7 @@ impl Shape {
         let draft = self.draft(&format!(
             "with picked as materialized (\n  select {id} as workers_id, {claimed} as workers_before\n  from {table}\n  where ("
         ));
-        let draft = self.ordered(draft.fragment(&fragments.condition).sql(")"), fragments);
+        let draft = self.ordered(draft.fragment(&fragments.condition).sql(&self.and_has_id()), fragments);
         let draft = draft.sql(&format!(
             "\n  limit {}\n  for update skip locked\n), numbered as materialized (\n  select *, row_number() over () as workers_at from picked\n)\nupdate {table}\nset ",
             self.batch
@@ -177,23 +186,37 @@ impl Shape {
         draft.statement
     }
 
-    /// SQLite: the rows that a batch claims, in order. Inside the transaction that claims them nobody else writes.
+    /// The rows that may be claimed one by one, in order. Until the end of the transaction nobody else claims them.
     pub fn pick(&self, fragments: &Fragments) -> Statement {
-        let [attempts, most] = self.attempts_and_most();
-        let columns = self.heads(&attempts, &most);
-        let draft = self.draft(&format!("select {columns}\nfrom {}\nwhere (", self.table()));
-        let draft = self.ordered(draft.fragment(&fragments.condition).sql(")"), fragments);
-        self.read_by_sqlite(draft.sql(&format!("\nlimit {}", self.batch)).statement)
+        let draft = self.draft(&format!("select {}\nfrom {}\nwhere (", self.heads_alone(), self.table()));
+        let draft = self.ordered(draft.fragment(&fragments.condition).sql(&self.and_has_id()), fragments);
+        let locked = match self.dialect {
+            Dialect::Postgres => "\nfor update skip locked",
+            Dialect::Sqlite => "",
+        };
+        let tried = self.batch.saturating_mul(TRIED_PER_ROW);
+        self.read_by_sqlite(draft.sql(&format!("\nlimit {tried}{locked}")).statement)
     }
 
-    /// SQLite: claims one row that was picked, and reads it whole.
+    /// Claims one row that was picked, and reads it whole.
     pub fn take(&self, fragments: &Fragments) -> Statement {
-        let [attempts, most] = self.attempts_and_most();
-        let all: Vec<_> = self.columns.iter().map(|column| quoted(&column.name)).collect();
+        let row = match self.dialect {
+            Dialect::Postgres => {
+                format!("left(to_jsonb({}.*)::text, {}), 0::bigint", self.table(), MAX_ROW_CHARS + 1)
+            }
+            Dialect::Sqlite => {
+                let all: Vec<_> = self.columns.iter().map(|column| quoted(&column.name)).collect();
+                all.join(", ")
+            }
+        };
         let draft = self.draft(&format!("update {}\nset ", self.table())).fragment(&fragments.claim).where_unchanged();
         let draft = draft.sql("\n  and (").fragment(&fragments.condition).sql(")");
-        let columns = format!("{}, {}", self.heads(&attempts, &most), all.join(", "));
-        self.read_by_sqlite(draft.sql(&format!("\nreturning {columns}")).statement)
+        self.read_by_sqlite(draft.sql(&format!("\nreturning {}, {row}", self.heads())).statement)
+    }
+
+    /// Closes a condition: a row without an id could be claimed, and never be told from another.
+    fn and_has_id(&self) -> String {
+        format!(")\n  and {} is not null", self.of_table(&self.id.name))
     }
 
     fn ordered<'a>(&self, draft: Draft<'a>, fragments: &Fragments) -> Draft<'a> {
@@ -204,10 +227,27 @@ impl Shape {
         }
     }
 
-    /// Of SQLite: id, attempts, most, and what `claim` sets.
-    fn heads(&self, attempts: &str, most: &str) -> String {
-        let claimed: String = self.claimed.iter().map(|column| format!(", {}", quoted(&column.name))).collect();
-        format!("{}, {attempts}, {most}{claimed}", quoted(&self.id.name))
+    /// The columns of a row before the row itself, as `cell::of_postgres` and `cell::of_sqlite` read them.
+    fn heads(&self) -> String {
+        let [attempts, most] = self.attempts_and_most();
+        match self.dialect {
+            Dialect::Postgres => {
+                let (id, claimed) = (self.of_table(&self.id.name), self.claimed_as_array());
+                format!("{id}::text, {claimed}, array[]::text[], {attempts}, {most}")
+            }
+            Dialect::Sqlite => {
+                let claimed: String = self.claimed.iter().map(|column| format!(", {}", quoted(&column.name))).collect();
+                format!("{}, {attempts}, {most}{claimed}", quoted(&self.id.name))
+            }
+        }
+    }
+
+    /// `heads` of a row that is not read whole.
+    fn heads_alone(&self) -> String {
+        match self.dialect {
+            Dialect::Postgres => format!("{}, ''::text, 0::bigint", self.heads()),
+            Dialect::Sqlite => self.heads(),
+        }
     }
 
     fn read_by_sqlite(&self, statement: Statement) -> Statement {
@@ -237,17 +277,10 @@ impl Shape {
 
     /// Rows that were claimed and forgotten, `most_rows` at once.
     pub fn stuck(&self, condition: &Fragment, most_rows: u32) -> Statement {
-        let [attempts, most] = self.attempts_and_most();
-        let columns = match self.dialect {
-            Dialect::Postgres => format!(
-                "{}::text, {}, array[]::text[], {attempts}, {most}, ''::text, 0::bigint",
-                self.of_table(&self.id.name),
-                self.claimed_as_array()
-            ),
-            Dialect::Sqlite => self.heads(&attempts, &most),
-        };
+        let columns = self.heads_alone();
         let draft = self.draft(&format!("select {columns}\nfrom {}\nwhere (", self.table())).fragment(condition);
-        self.read_by_sqlite(draft.sql(&format!(")\nlimit {most_rows}")).statement)
+        let draft = draft.sql(&self.and_has_id());
+        self.read_by_sqlite(draft.sql(&format!("\nlimit {most_rows}")).statement)
     }
 
     /// How many rows are as the condition says, up to `MOST_COUNTED`.
@@ -267,7 +300,8 @@ impl Shape {
         let column = self.columns.iter().find(|known| known.name.eq_ignore_ascii_case(column))?;
         let oldest = match self.dialect {
             Dialect::Postgres if column.kind.starts_with("timestamp") => {
-                "(extract(epoch from min(one)) * 1000)::bigint::text"
+                // `-infinity` is due, and since no instant.
+                "(extract(epoch from min(one) filter (where isfinite(one))) * 1000)::bigint::text"
             }
             Dialect::Postgres => "min(one)::text",
             Dialect::Sqlite => "min(one)",
