@@ -106,8 +106,7 @@ struct Bound {
     why: &'static str,
 }
 
-const WRITER: Bound =
-    Bound { limit: SQLITE_LIMIT, why: "which is as long as one may hold the only writer of SQLite" };
+const WRITER: Bound = Bound { limit: SQLITE_LIMIT, why: "which is as long as one may hold the only writer of SQLite" };
 
 /// SQLite works in its own thread, which goes on when nobody waits any more. So the body runs in a task that always
 /// comes to its end, and a statement that takes too long, or that nobody waits for, is interrupted.
@@ -138,11 +137,9 @@ where
     };
     match ended {
         Ok(ended) if !stop.is_cancelled() => ended,
-        Ok(_) => Err(Failure::retry(format!(
-            "the transaction took longer than {} s, {}",
-            bound.limit.as_secs(),
-            bound.why
-        ))),
+        Ok(_) => {
+            Err(Failure::retry(format!("the transaction took longer than {} s, {}", bound.limit.as_secs(), bound.why)))
+        }
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(error) => Err(Failure::retry(format!("the transaction was stopped: {error}"))),
     }

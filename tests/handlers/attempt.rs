@@ -139,11 +139,7 @@ impl Home {
                         Ok(AppTx::Sqlite(Arc::new(Mutex::new(connection)).lock_owned().await))
                     })
                 };
-                AppDatabase {
-                    begin: Arc::new(begin),
-                    begin_reading: Arc::new(begin_reading),
-                    history: no_ledger(),
-                }
+                AppDatabase { begin: Arc::new(begin), begin_reading: Arc::new(begin_reading), history: no_ledger() }
             }
             Self::Postgres { pool, .. } => {
                 let pool = pool.clone();

@@ -148,8 +148,7 @@ impl Watch {
         let table = FILA_PROCESSAMENTO_GRUPOS.name;
         let has = self.adopted.has(table, "updated_at");
         let now = format!("${}", self.finished.len() + 2);
-        let touched =
-            if has { format!(", updated_at = @type({table}.updated_at, {now})") } else { String::new() };
+        let touched = if has { format!(", updated_at = @type({table}.updated_at, {now})") } else { String::new() };
         // The instant is bound whether or not the table has where to keep it, and PostgreSQL wants to know its type.
         let statement = format!(
             "update {table} set estagio = @type({table}.estagio, '{EXHAUSTED_STAGE}'){touched} \
