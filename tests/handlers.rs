@@ -32,6 +32,8 @@ mod gate;
 mod grupos;
 #[path = "handlers/handoffs.rs"]
 mod handoffs;
+#[path = "handlers/hashes.rs"]
+mod hashes;
 #[path = "handlers/http.rs"]
 mod http;
 #[path = "handlers/http_answers.rs"]

@@ -48,6 +48,11 @@ impl Context {
         (self.database.begin)().await
     }
 
+    /// Begins a transaction that only reads: on SQLite nobody waits for it, and it waits for nobody who writes.
+    pub async fn begin_reading(&self) -> Result<AppTx, Failure> {
+        (self.database.begin_reading)().await
+    }
+
     /// What became of each job's runs that ended in `[from, until)`, as the ledger has it.
     pub async fn history(&self, from: DateTime<Utc>, until: DateTime<Utc>) -> Result<Vec<JobPeriod>, Failure> {
         (self.database.history)(from, until).await
@@ -57,9 +62,14 @@ impl Context {
 /// The ways to the daemon's own database.
 #[derive(Clone)]
 pub struct AppDatabase {
-    pub begin: Arc<dyn Fn() -> BoxFuture<'static, Result<AppTx, Failure>> + Send + Sync>,
+    pub begin: Arc<Begin>,
+    /// For work that changes nothing.
+    pub begin_reading: Arc<Begin>,
     pub history: Arc<History>,
 }
+
+/// Begins a transaction.
+pub type Begin = dyn Fn() -> BoxFuture<'static, Result<AppTx, Failure>> + Send + Sync;
 
 /// What a look at a queue may use. It changes nothing, and must not wait for what runs.
 pub struct QueueLook {

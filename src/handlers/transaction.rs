@@ -47,6 +47,25 @@ where
     }
 }
 
+/// Counts and reads for a run, in a transaction that changes nothing and holds up nobody who writes.
+pub(super) async fn reading<T, F>(ctx: &Context, body: F) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    F: for<'a> FnOnce(&'a mut AppTx) -> Body<'a, T> + Send + 'static,
+{
+    let limit = ctx.job.policy.timeout;
+    let read = async {
+        let mut tx = ctx.begin_reading().await?;
+        let AppTx::Postgres(postgres) = &mut tx else {
+            return in_sqlite(tx, Bound { limit, why: "which is as long as the run may take" }, body).await;
+        };
+        limit_statements(postgres, limit).await?;
+        let read = body(&mut tx).await?;
+        Ok((read, tx))
+    };
+    read.await.map(|(read, _tx)| read).map_err(Failure::before_effect)
+}
+
 /// A look in a transaction that only reads, and is let go of.
 pub(super) async fn only_reading<T, F>(look: &QueueLook, body: F) -> Result<T, Failure>
 where
@@ -65,7 +84,7 @@ where
     F: for<'a> FnOnce(&'a mut AppTx) -> Body<'a, T> + Send + 'static,
 {
     let AppTx::Postgres(postgres) = &mut tx else {
-        return in_sqlite(tx, body).await;
+        return in_sqlite(tx, WRITER, body).await;
     };
     limit_statements(postgres, limit).await?;
     let done = body(&mut tx).await?;
@@ -81,9 +100,17 @@ pub(super) async fn limit_statements(connection: &mut PgConnection, limit: Durat
     Ok(())
 }
 
+/// How long a transaction on SQLite may take, and why.
+struct Bound {
+    limit: Duration,
+    why: &'static str,
+}
+
+const WRITER: Bound = Bound { limit: SQLITE_LIMIT, why: "which is as long as one may hold the only writer of SQLite" };
+
 /// SQLite works in its own thread, which goes on when nobody waits any more. So the body runs in a task that always
 /// comes to its end, and a statement that takes too long, or that nobody waits for, is interrupted.
-async fn in_sqlite<T, F>(mut tx: AppTx, body: F) -> Result<(T, AppTx), Failure>
+async fn in_sqlite<T, F>(mut tx: AppTx, bound: Bound, body: F) -> Result<(T, AppTx), Failure>
 where
     T: Send + 'static,
     F: for<'a> FnOnce(&'a mut AppTx) -> Body<'a, T> + Send + 'static,
@@ -101,7 +128,7 @@ where
             Err(panic) => std::panic::resume_unwind(panic),
         }
     });
-    let ended = match tokio::time::timeout(SQLITE_LIMIT, &mut task).await {
+    let ended = match tokio::time::timeout(bound.limit, &mut task).await {
         Ok(ended) => ended,
         Err(_) => {
             stop.cancel();
@@ -110,10 +137,9 @@ where
     };
     match ended {
         Ok(ended) if !stop.is_cancelled() => ended,
-        Ok(_) => Err(Failure::retry(format!(
-            "the transaction took longer than {} s, which is as long as one may hold the only writer of SQLite",
-            SQLITE_LIMIT.as_secs()
-        ))),
+        Ok(_) => {
+            Err(Failure::retry(format!("the transaction took longer than {} s, {}", bound.limit.as_secs(), bound.why)))
+        }
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(error) => Err(Failure::retry(format!("the transaction was stopped: {error}"))),
     }

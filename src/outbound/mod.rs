@@ -10,4 +10,6 @@ pub mod slack;
 pub use delivery::{Delivery, Message, SendOutcome};
 pub use gateway::{Gateways, Way, give};
 pub use hours::Hours;
-pub use settings::{Allowlist, Confidential, Evolution, GatewayChoice, Limits, Outbound, OutboundTable, Webhook};
+pub use settings::{
+    Allowlist, Confidential, Evolution, GatewayChoice, Limits, Outbound, OutboundTable, Webhook, hours_alone,
+};

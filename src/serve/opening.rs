@@ -61,24 +61,30 @@ pub fn handlers_runtime() -> anyhow::Result<Runtime> {
 
 /// The handlers' ways to the daemon's own database.
 pub fn app_database(store: &Store) -> AppDatabase {
-    let (writing, reading) = (store.clone(), store.clone());
+    let (writing, reading, ledger) = (store.clone(), store.clone(), store.clone());
     AppDatabase {
         begin: Arc::new(move || {
             let store = writing.clone();
-            Box::pin(async move {
-                match store.begin_app().await {
-                    Ok(AppConnection::Postgres(tx)) => Ok(AppTx::Postgres(tx)),
-                    Ok(AppConnection::Sqlite(guard)) => Ok(AppTx::Sqlite(guard)),
-                    Err(error) => Err(Failure::retry(format!("cannot begin a transaction: {error}")).before_effect()),
-                }
-            })
+            Box::pin(async move { begun(store.begin_app().await) })
+        }),
+        begin_reading: Arc::new(move || {
+            let store = reading.clone();
+            Box::pin(async move { begun(store.begin_reading().await) })
         }),
         history: Arc::new(move |from, until| {
-            let store = reading.clone();
+            let store = ledger.clone();
             Box::pin(async move {
                 let history = store.history(from, until).await;
                 history.map_err(|error| Failure::retry(format!("cannot read the ledger: {error}")).before_effect())
             })
         }),
+    }
+}
+
+fn begun(connection: Result<AppConnection, StoreError>) -> Result<AppTx, Failure> {
+    match connection {
+        Ok(AppConnection::Postgres(tx)) => Ok(AppTx::Postgres(tx)),
+        Ok(AppConnection::Sqlite(guard)) => Ok(AppTx::Sqlite(guard)),
+        Err(error) => Err(Failure::retry(format!("cannot begin a transaction: {error}")).before_effect()),
     }
 }

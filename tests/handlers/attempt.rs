@@ -119,7 +119,7 @@ impl Home {
 
     pub fn app(&self) -> AppDatabase {
         match self {
-            Self::Sqlite { connection, .. } => {
+            Self::Sqlite { connection, path, .. } => {
                 let connection = Arc::clone(connection);
                 let begin = move || -> futures_util::future::BoxFuture<'static, _> {
                     let connection = Arc::clone(&connection);
@@ -130,18 +130,34 @@ impl Home {
                         Ok(AppTx::Sqlite(guard))
                     })
                 };
-                AppDatabase { begin: Arc::new(begin), history: no_ledger() }
+                let reading = SqliteConnectOptions::new().filename(path).read_only(true);
+                let begin_reading = move || -> futures_util::future::BoxFuture<'static, _> {
+                    let reading = reading.clone();
+                    Box::pin(async move {
+                        let mut connection = SqliteConnection::connect_with(&reading).await.expect("the file is there");
+                        sqlx::raw_sql("begin").execute(&mut connection).await.expect("a reader begins");
+                        Ok(AppTx::Sqlite(Arc::new(Mutex::new(connection)).lock_owned().await))
+                    })
+                };
+                AppDatabase { begin: Arc::new(begin), begin_reading: Arc::new(begin_reading), history: no_ledger() }
             }
             Self::Postgres { pool, .. } => {
                 let pool = pool.clone();
-                let begin = move || -> futures_util::future::BoxFuture<'static, _> {
+                let begin = |how: &'static str| {
                     let pool = pool.clone();
-                    Box::pin(async move {
-                        let tx = pool.begin().await.map_err(|error| Failure::retry(error.to_string()))?;
-                        Ok(AppTx::Postgres(tx))
-                    })
+                    move || -> futures_util::future::BoxFuture<'static, _> {
+                        let pool = pool.clone();
+                        Box::pin(async move {
+                            let tx = pool.begin_with(how).await.map_err(|error| Failure::retry(error.to_string()))?;
+                            Ok(AppTx::Postgres(tx))
+                        })
+                    }
                 };
-                AppDatabase { begin: Arc::new(begin), history: no_ledger() }
+                AppDatabase {
+                    begin: Arc::new(begin("begin")),
+                    begin_reading: Arc::new(begin("begin isolation level repeatable read read only")),
+                    history: no_ledger(),
+                }
             }
         }
     }
@@ -160,7 +176,7 @@ pub fn no_database() -> AppDatabase {
     let begin = || -> futures_util::future::BoxFuture<'static, _> {
         Box::pin(async { Err(Failure::permanent("this test has no database")) })
     };
-    AppDatabase { begin: Arc::new(begin), history: no_ledger() }
+    AppDatabase { begin: Arc::new(begin), begin_reading: Arc::new(begin), history: no_ledger() }
 }
 
 /// A ledger in which nothing ever ran.

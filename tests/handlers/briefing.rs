@@ -67,6 +67,9 @@ async fn answer(State(drive): State<Drive>, request: Request) -> Response {
     let is_known = etag.is_some() && known == etag;
     let status = if is_known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
     drive.calls.lock().expect("nobody panicked").push((known, status.as_u16()));
+    if text.contains("velho") {
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    }
     let body = if is_known { Body::empty() } else { Body::from(text) };
     let mut answer = (status, [(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], body).into_response();
     if let Some(etag) = etag {
@@ -222,6 +225,70 @@ async fn an_etag_of_another_address_is_not_used() {
 }
 
 #[tokio::test]
+async fn two_briefings_leave_each_other_s_sections_alone() {
+    for home in Home::both().await {
+        let (one, other) = (Drive::holding(FIRST, Some("\"1\"")).await, Drive::holding("# Aviso\nx", None).await);
+        let delete = |drive: &Drive| json!({ "url": drive.url, "gone": "delete" });
+        sync(&home, delete(&one), 0).await.expect("stored");
+        sync(&home, delete(&other), 1).await.expect("stored");
+
+        let again = [sync(&home, delete(&one), 2).await, sync(&home, delete(&other), 3).await];
+        one.put(SECOND, None);
+        let changed = sync(&home, delete(&one), 4).await.expect("stored");
+        let last = sync(&home, delete(&other), 5).await.expect("unchanged");
+
+        assert_eq!(again.map(|report| status(&report.expect("unchanged")).to_owned()), ["unchanged", "unchanged"]);
+        assert_eq!(one.calls()[1], (Some("\"1\"".into()), 304), "the other's etag is not in between");
+        assert_eq!([&changed, &last].map(status), ["stored", "unchanged"]);
+        assert_eq!(changed.result.expect("a result")["sections"]["gone"], json!(["tom_de_voz"]));
+        assert_eq!(home.texts(DIRECTIVES).await, ["aviso: x", "foco: Plantões de domingo", "vagas: Hospital Central"]);
+    }
+}
+
+#[tokio::test]
+async fn a_rule_or_key_that_does_not_fit_is_refused_and_named() {
+    let home = Home::postgres().await;
+    home.execute("create type kind as enum ('foco', 'a')").await;
+    for (columns, document, words) in [
+        (
+            "tipo varchar(10), conteudo text",
+            FIRST,
+            "section \"tom_de_voz_e_estilo\": column diretrizes.tipo takes 10 characters, and its text has 19",
+        ),
+        (
+            "tipo text, conteudo varchar(3)",
+            FIRST,
+            "section \"foco\": column diretrizes.conteudo takes 3 characters, and its text has 18",
+        ),
+        (
+            "tipo kind, conteudo text",
+            FIRST,
+            "column diretrizes.tipo does not know \"tom_de_voz_e_estilo\"; add with: alter type kind add value 'tom_de_voz_e_estilo'",
+        ),
+    ] {
+        let document = document.replace("Tom de voz", "Tom de voz e estilo");
+        let drive = Drive::holding(&document, None).await;
+        home.execute("drop table if exists diretrizes").await;
+        match &home {
+            Home::Postgres { pool, .. } => {
+                let made = sqlx::AssertSqlSafe(format!("create table diretrizes ({columns})"));
+                sqlx::raw_sql(made).execute(pool).await.expect("a table");
+            }
+            Home::Sqlite { .. } => unreachable!("it is a PostgreSQL"),
+        }
+
+        let failure = sync(&home, drive.settings(), 0).await.expect_err("it does not fit");
+
+        assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Permanent, words));
+        assert_eq!(home.texts(COUNT).await, ["0"], "nothing is stored");
+        drive.put("## Foco\nabc", None);
+        assert_eq!(status(&sync(&home, drive.settings(), 1).await.expect("it fits")), "stored");
+        assert_eq!(home.texts("select cast(tipo as text) || conteudo from diretrizes").await, ["focoabc"]);
+        home.execute("delete from briefing_sync_log").await;
+    }
+}
+
+#[tokio::test]
 async fn two_replicas_store_one_change_once() {
     for home in Home::both().await {
         let drive = Drive::holding(FIRST, None).await;
@@ -247,14 +314,11 @@ async fn whoever_has_read_an_older_document_does_not_put_it_over_a_newer_one() {
         sync(&home, drive.settings(), 0).await.expect("stored");
         drive.put("## Foco\nvelho", None);
         // The first asks now and gets an answer only after the second is through.
-        let slow = raw(vec![
-            Step::Wait(std::time::Duration::from_secs(3)),
-            send("HTTP/1.1 200 OK\r\nContent-Type: text/markdown\r\nContent-Length: 13\r\n\r\n## Foco\nvelho"),
-        ])
-        .await;
-        let (late, early) = tokio::join!(sync(&home, json!({ "url": slow }), 1), async {
+        let (late, early) = tokio::join!(sync(&home, drive.settings(), 1), async {
+            while drive.calls().len() < 2 {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
             drive.put("## Foco\nnovo", None);
-            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
             sync(&home, drive.settings(), 1).await
         });
 

@@ -1,5 +1,7 @@
 //! `grupos`: what its endpoint's answers make of a run, and the table that it only watches.
 
+use std::sync::Arc;
+
 use emponto::{
     domain::run::{Failure, FailureKind, Reason, Report},
     handlers::{Targets, http::Target},
@@ -26,7 +28,7 @@ async fn not_called(home: &Home) -> Failure {
     run_with(home, json!({}), Targets::new()).await.expect_err("there is nowhere to call")
 }
 
-/// Monday, 11:00 in UTC: an hour ago is stuck, less is not.
+/// Monday, 11:00 in UTC: an hour ago is stuck, less is not, also of the last try (10).
 const QUEUE: &str = "\
     create table fila_processamento_grupos (
       id integer primary key, mensagem_id integer, estagio varchar(30), tentativas integer, max_tentativas integer,
@@ -48,7 +50,8 @@ const QUEUE: &str = "\
 const STAGES: &str = "select cast(id as text) || ' ' || estagio from fila_processamento_grupos order by id";
 
 fn watched() -> Value {
-    json!({ "waiting": 4, "stages": { "classificacao": 2, "extracao": 2 }, "stuck": 2, "moved_to_erro": 3 })
+    let stages = json!({ "classificacao": 2, "extracao": 2, "importacao": 1 });
+    json!({ "waiting": 5, "stages": stages, "stuck": 2, "moved_to_erro": 2 })
 }
 
 #[tokio::test]
@@ -59,11 +62,11 @@ async fn the_table_is_watched_beside_the_call() {
 
         let report = called(&home, reply(200, answer.to_string())).await.expect("one of six failed");
 
-        assert_eq!((report.items, report.items_failed, report.left), (Some(5), 1, Some(4)));
+        assert_eq!((report.items, report.items_failed, report.left), (Some(5), 1, Some(5)));
         assert_eq!(report.result, Some(json!({ "answer": answer, "queue": watched() })));
         assert_eq!(
             report.note.as_deref(),
-            Some("3 items with no tries left were moved to erro; 2 items have not moved for 60 min")
+            Some("2 items with no tries left were moved to erro; 2 items have not moved for 60 min")
         );
         assert_eq!(
             home.texts(STAGES).await,
@@ -77,7 +80,7 @@ async fn the_table_is_watched_beside_the_call() {
                 "7 finalizado",
                 "8 descartado",
                 "9 erro",
-                "10 erro"
+                "10 importacao"
             ]
         );
         let again = called(&home, reply(200, "{}")).await.expect("a second cycle");
@@ -98,7 +101,7 @@ async fn without_an_endpoint_the_table_is_watched_all_the_same() {
         }
         assert_eq!(before.report.expect("a report").result, None);
         let report = failure.report.expect("what was seen");
-        assert_eq!((report.left, report.result), (Some(4), Some(json!({ "queue": watched() }))));
+        assert_eq!((report.left, report.result), (Some(5), Some(json!({ "queue": watched() }))));
     }
 }
 
@@ -111,7 +114,7 @@ async fn a_cycle_that_fails_hides_no_queue() {
 
         assert_eq!(failure.kind, FailureKind::Retry);
         assert!(failure.message.ends_with("/jobs/processar-grupos answered 500: boom"), "{}", failure.message);
-        assert_eq!(failure.report.expect("what was seen").left, Some(4));
+        assert_eq!(failure.report.expect("what was seen").left, Some(5));
     }
 }
 
@@ -183,20 +186,52 @@ async fn a_table_that_cannot_be_watched_is_named_and_the_cycle_goes_on() {
         let script = Script::replying(vec![reply(200, json!({ "processados": 2 }))]).await;
         let targets = Targets::from([("default".into(), Target::at(&script.url))]);
 
-        let failure = run_with(&home, json!({}), targets).await.expect_err("a column is missing");
+        let report = run_with(&home, json!({}), targets).await.expect("the cycle took effect");
 
-        assert_eq!(failure.kind, FailureKind::Permanent);
+        let note = report.note.as_deref().expect("what was not watched");
         assert!(
-            failure.message.starts_with(
-                "table fila_processamento_grupos lacks tentativas; \
+            note.starts_with(
+                "the cycle was run, and its table could not be watched: table fila_processamento_grupos lacks tentativas; \
                  add with: alter table fila_processamento_grupos add column tentativas "
             ),
-            "{}",
-            failure.message
+            "{note}"
         );
-        assert_eq!(failure.report.expect("what was done").items, Some(2));
+        assert_eq!((report.items, report.items_failed), (Some(2), 1));
         assert_eq!(script.calls().len(), 1);
         assert_eq!(not_called(&home).await.kind, FailureKind::Permanent);
+    }
+}
+
+#[tokio::test]
+async fn a_cycle_that_took_effect_is_never_repeated_because_of_its_table() {
+    for home in Home::both().await {
+        home.execute(
+            "create table fila_processamento_grupos (
+               id integer, estagio text check (estagio <> 'erro'), tentativas integer);
+             insert into fila_processamento_grupos values (1, 'extracao', 3)",
+        )
+        .await;
+        for (answer, items_failed) in [(json!({ "processados": 2 }), 1), (json!({ "processados": 0 }), 0)] {
+            for is_away in [false, true] {
+                let script = Script::replying(vec![reply(200, answer.to_string())]).await;
+                let targets = Targets::from([("default".into(), Target::at(&script.url))]);
+                let work = read("grupos", json!({}), (&targets, json!({}), &[]));
+                let mut ctx = at(&home, monday(), targets);
+                if is_away {
+                    let away = || Box::pin(async { Err(Failure::retry("the database is away")) }) as _;
+                    ctx.database.begin_reading = Arc::new(away);
+                }
+
+                let report = commit(work.run(ctx).await).await.expect("the cycle took effect");
+
+                let note = report.note.expect("what was not watched").to_lowercase();
+                let trouble = if is_away { "the database is away" } else { "check constraint" };
+                assert!(note.starts_with("the cycle was run") && note.contains(trouble), "{note}");
+                // 0 done and 1 failed would be a failure, and repeated.
+                assert_eq!(report.items_failed, items_failed, "{answer}");
+                assert_eq!(script.calls().len(), 1);
+            }
+        }
     }
 }
 

@@ -163,6 +163,8 @@ async fn slack_is_told_of_each_change_once_and_again_only_when_it_was_away() {
         }
 
         assert_eq!(away.kind, FailureKind::Retry);
+        let figures = away.report.expect("what was counted").result.expect("figures");
+        assert_eq!((&figures["failed"], &figures["alert"]), (&json!(2), &json!(true)));
         assert_eq!(taken_back, Vec::<String>::new());
         let told = script.asked();
         let told: Vec<Value> = told.iter().map(|asked| serde_json::from_slice(&asked.body).expect("JSON")).collect();
@@ -176,6 +178,65 @@ async fn slack_is_told_of_each_change_once_and_again_only_when_it_was_away() {
             ]
         );
     }
+}
+
+#[tokio::test]
+async fn an_enumeration_of_events_without_the_alert_is_named() {
+    let home = Home::postgres().await;
+    home.execute(CLIENTS).await;
+    home.execute(MESSAGES).await;
+    home.execute(
+        "create type event_kind as enum ('shift_confirmation_due');
+         create table business_events (dedupe_key text unique, event_type event_kind, created_at timestamptz)",
+    )
+    .await;
+
+    let failure = run_at(&home, monday()).await.expect_err("a word is missing");
+    home.execute("alter type event_kind add value 'pilot_alert'").await;
+    run_at(&home, monday()).await.expect("figures");
+
+    assert_eq!(failure.kind, FailureKind::Permanent);
+    assert_eq!(
+        failure.message,
+        "column business_events.event_type does not know \"pilot_alert\"; \
+         add with: alter type event_kind add value 'pilot_alert'"
+    );
+    assert_eq!(home.texts(EVENTS).await, [":nightly:2025-01-13T11:00:02.000Z:on"]);
+}
+
+#[tokio::test]
+async fn the_alert_of_a_job_is_told_from_that_of_another_whose_name_begins_alike() {
+    for home in Home::both().await {
+        home.execute(CLIENTS).await;
+        home.execute(MESSAGES).await;
+        run_at(&home, monday()).await.expect("figures");
+        home.execute(
+            "insert into business_events (event_type, dedupe_key) values
+               ('x', 'pilot_alert:nightly2:2025-01-13T12:00:02.000Z:off'),
+               ('x', 'pilot_alert:night:2025-01-13T12:00:02.000Z:off'),
+               ('x', 'pilot_alert:nightly:zz:off')",
+        )
+        .await;
+
+        run_at(&home, monday() + TimeDelta::minutes(1)).await.expect("figures");
+
+        assert_eq!(home.texts(EVENTS).await.len(), 4, "the alert is still on, and written once");
+    }
+}
+
+#[tokio::test]
+async fn a_count_waits_for_nobody_who_writes() {
+    let home = Home::sqlite().await;
+    home.execute(CLIENTS).await;
+    home.execute(MESSAGES).await;
+    run_at(&home, monday()).await.expect("the alert is written down");
+    let database = home.app();
+    let writer = (database.begin)().await.expect("the only writer");
+
+    let counted = tokio::time::timeout(std::time::Duration::from_secs(60), run_at(&home, monday())).await;
+
+    counted.expect("it does not wait").expect("figures");
+    drop(writer);
 }
 
 #[tokio::test]

@@ -49,8 +49,8 @@ pub fn at(home: &Home, now: DateTime<Utc>, targets: Targets) -> Context {
 /// A work with its part of the surroundings: targets, `[outbound]`, variables.
 pub fn read(name: &str, settings: Value, (targets, outbound, variables): (&Targets, Value, &[(&str, &str)])) -> Work {
     let outbound: OutboundTable = serde_json::from_value(outbound).expect("an [outbound]");
-    let outbound = outbound.resolve(&BTreeMap::new(), targets).expect("settings that go together");
     let variables: BTreeMap<String, String> = variables.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    let outbound = outbound.resolve(&variables, targets).expect("settings that go together");
     let mut work = Work::parse(name, settings).expect("settings that can be read");
     let scope = Scope { targets, outbound: &outbound, folder: Path::new("."), variables: &variables };
     assert_eq!(work.check(&scope), Vec::<String>::new());

@@ -227,6 +227,7 @@ impl House {
             bell: Arc::new(tokio::sync::Notify::new()),
             database: AppDatabase {
                 begin: Arc::new(|| panic!("attempts are not executed in the World")),
+                begin_reading: Arc::new(|| panic!("attempts are not executed in the World")),
                 history: Arc::new(|_, _| panic!("attempts are not executed in the World")),
             },
         };

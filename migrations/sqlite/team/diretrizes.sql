@@ -5,5 +5,7 @@ create table if not exists diretrizes (
   conteudo text not null,
   -- The briefing that had this section last; null = it came from elsewhere.
   doc_hash text,
+  -- A hash of the address of that briefing.
+  origem_hash text,
   updated_at text
 );

@@ -22,7 +22,7 @@ pub const TABLES: [&TeamTable; 2] = [&BRIEFING_SYNC_LOG, &DIRETRIZES];
 /// Statements that name every column which the tables must have, for a database to prepare in advance.
 pub const ALWAYS: [&str; 2] = [
     "insert into briefing_sync_log (doc_hash, conteudo_raw, created_at) values ($1, $2, $3) returning id",
-    "update diretrizes set conteudo = @type(diretrizes.conteudo, $2) where tipo = @type(diretrizes.tipo, $1)",
+    "select 1 from diretrizes where tipo = @type(diretrizes.tipo, $1) and conteudo = @type(diretrizes.conteudo, $2)",
 ];
 /// A notice that an attempt has taken on is its own for so long: Slack has 10 s to answer, and a crashed attempt must
 /// not silence the next.
@@ -85,13 +85,15 @@ pub async fn last(
 ) -> Result<Option<Last>, Failure> {
     let has = |column| adopted.has(BRIEFING_SYNC_LOG.name, column);
     let text = |column: &'static str| if has(column) { column } else { "null" };
+    // Another address has another document: what was stored of that one is not the last of this one.
+    let of_origin = if has("origem_hash") { "origem_hash = $1" } else { "cast($1 as text) <> ''" };
     let etag = if has("etag") && has("origem_hash") { "case when origem_hash = $1 then etag end" } else { "null" };
     let owes = if has("avisar_em") { "case when @instant(avisar_em) <= @instant($2) then 1 end" } else { "null" };
     let statement = format!(
         "select cast(id as text) as id, doc_hash, {} as doc_title, {etag} as etag, {owes} as owes_notice,
             @instant(created_at) as stored_at
         from briefing_sync_log
-        where created_at is not null and cast($1 as text) <> '' and @instant($2) is not null
+        where created_at is not null and {of_origin} and @instant($2) is not null
         order by @instant(created_at) desc
         limit 1",
         text("doc_title"),
@@ -121,10 +123,11 @@ pub async fn store(
     if last.as_ref().map(|last| &last.id) != expected.map(|last| &last.id) {
         return Ok(Outcome::Overtaken);
     }
+    fits(&adopted, fetched)?;
     // The clock of another replica may have been ahead.
     let after = last.and_then(|last| last.at).map_or(rules.now, |at| at + APART);
     let id = insert(tx, &adopted, fetched, after.max(rules.now)).await?;
-    let mut pass = Pass { adopted, hash: &fetched.document.hash, rules, change: Change { id, ..Change::default() } };
+    let mut pass = Pass { adopted, fetched, rules, change: Change { id, ..Change::default() } };
     for section in &fetched.document.sections {
         pass.keep(tx, section).await?;
     }
@@ -150,8 +153,13 @@ async fn alone(tx: &mut AppTx, adopted: &Adopted) -> Result<(), Failure> {
 }
 
 async fn insert(tx: &mut AppTx, adopted: &Adopted, fetched: &Fetched, at: DateTime<Utc>) -> Result<String, Failure> {
+    let columns = columns(fetched, at).into_iter().filter(|(name, _)| adopted.has(BRIEFING_SYNC_LOG.name, name));
+    adopted.insert_for_id(tx, BRIEFING_SYNC_LOG.name, columns.collect()).await
+}
+
+fn columns(fetched: &Fetched, at: DateTime<Utc>) -> [(&'static str, Param); 7] {
     let Fetched { document, etag, origin } = fetched;
-    let all: [(&str, Param); 7] = [
+    [
         ("doc_hash", document.hash.as_str().into()),
         ("conteudo_raw", document.kept.as_str().into()),
         ("created_at", at.into()),
@@ -159,24 +167,37 @@ async fn insert(tx: &mut AppTx, adopted: &Adopted, fetched: &Fetched, at: DateTi
         ("etag", etag.clone().into()),
         ("origem_hash", origin.as_str().into()),
         ("avisar_em", (at + NOTICE_TAKES).into()),
+    ]
+}
+
+/// Fails before anything is stored, with the column and what it does not take. A rule that is cut may say the opposite.
+fn fits(adopted: &Adopted, fetched: &Fetched) -> Result<(), Failure> {
+    let Fetched { document, etag, origin } = fetched;
+    let keys: Vec<&str> = document.sections.iter().map(|section| section.key.as_str()).collect();
+    adopted.must_know(DIRETRIZES.name, "tipo", &keys)?;
+    for Section { key, text } in &document.sections {
+        let of_section =
+            |failure: Failure| Failure { message: format!("section {key:?}: {}", failure.message), ..failure };
+        adopted.must_fit(DIRETRIZES.name, "tipo", key).map_err(of_section)?;
+        adopted.must_fit(DIRETRIZES.name, "conteudo", text).map_err(of_section)?;
+    }
+    let (title, etag) = (document.title.as_deref().unwrap_or_default(), etag.as_deref().unwrap_or_default());
+    let of_log = [
+        ("doc_hash", document.hash.as_str()),
+        ("conteudo_raw", &document.kept),
+        ("doc_title", title),
+        ("etag", etag),
+        ("origem_hash", origin),
     ];
-    let (columns, params): (Vec<&str>, Vec<Param>) =
-        all.into_iter().filter(|(column, _)| adopted.has(BRIEFING_SYNC_LOG.name, column)).unzip();
-    let places: Vec<String> = (1..=columns.len()).map(|n| format!("${n}")).collect();
-    let statement = format!(
-        "insert into briefing_sync_log ({}) values ({}) returning cast(id as text) as id",
-        columns.join(", "),
-        places.join(", ")
-    );
-    let rows = adopted.rows(tx, &statement, &params).await?;
-    let id = rows.first().and_then(|row| row.text("id"));
-    id.ok_or_else(|| Failure::permanent("the new row of briefing_sync_log has no id"))
+    of_log.into_iter().try_for_each(|(column, text)| adopted.must_fit(BRIEFING_SYNC_LOG.name, column, text))?;
+    let of_rows = [("doc_hash", document.hash.as_str()), ("origem_hash", origin)];
+    of_rows.into_iter().try_for_each(|(column, text)| adopted.must_fit(DIRETRIZES.name, column, text))
 }
 
 /// The sections of one document on their way into the table.
 struct Pass<'a> {
     adopted: Adopted,
-    hash: &'a str,
+    fetched: &'a Fetched,
     rules: &'a Rules,
     change: Change,
 }
@@ -197,14 +218,17 @@ impl Pass<'_> {
         if self.has("updated_at") {
             params.push(self.rules.now.into());
         }
+        // A cast to `varchar(n)` would cut a key or a rule.
+        let (tipo, conteudo) =
+            (self.adopted.value(DIRETRIZES.name, "tipo", 1), self.adopted.value(DIRETRIZES.name, "conteudo", 2));
         let update = format!(
-            "update diretrizes set conteudo = @type(diretrizes.conteudo, $2){set}
-            where tipo = @type(diretrizes.tipo, $1) and conteudo is distinct from @type(diretrizes.conteudo, $2)"
+            "update diretrizes set conteudo = {conteudo}{set}
+            where tipo = {tipo} and conteudo is distinct from {conteudo}"
         );
         let insert = format!(
             "insert into diretrizes (tipo, conteudo{column})
-            select @type(diretrizes.tipo, $1), @type(diretrizes.conteudo, $2){value}
-            where not exists (select 1 from diretrizes where tipo = @type(diretrizes.tipo, $1))"
+            select {tipo}, {conteudo}{value}
+            where not exists (select 1 from diretrizes where tipo = {tipo})"
         );
         if 0 < self.adopted.change(tx, &update, &params).await? {
             self.change.changed.push(section.key.clone());
@@ -213,40 +237,48 @@ impl Pass<'_> {
         } else {
             self.change.unchanged += 1;
         }
-        if self.has("doc_hash") {
-            let mark = "update diretrizes set doc_hash = $2 where tipo = @type(diretrizes.tipo, $1)";
-            self.adopted.change(tx, mark, &[section.key.as_str().into(), self.hash.into()]).await?;
+        self.mark(tx, section).await
+    }
+
+    /// Keeps which document a section came from, and from where.
+    async fn mark(&self, tx: &mut AppTx, section: &Section) -> Result<(), Failure> {
+        let tipo = self.adopted.value(DIRETRIZES.name, "tipo", 1);
+        let marks = [("doc_hash", &self.fetched.document.hash), ("origem_hash", &self.fetched.origin)];
+        for (column, mark) in marks.into_iter().filter(|(column, _)| self.has(column)) {
+            let statement = format!("update diretrizes set {column} = $2 where tipo = {tipo}");
+            self.adopted.change(tx, &statement, &[section.key.as_str().into(), mark.as_str().into()]).await?;
         }
         Ok(())
     }
 
-    /// Sees to what came from the briefing and is no longer in it. What others wrote has no hash, and is left alone.
+    /// Sees to what came from this briefing and is no longer in it. What others wrote has no hash, what came from another
+    /// briefing has another origin, and both are left alone.
     async fn leave(&mut self, tx: &mut AppTx) -> Result<(), Failure> {
-        if !self.has("doc_hash") {
-            return self.rules.gone.without_marks(self.adopted.dialect());
+        const GONE: &str = "diretrizes where doc_hash <> $1 and origem_hash = $2";
+        if let Some(column) = ["doc_hash", "origem_hash"].into_iter().find(|column| !self.has(column)) {
+            return self.rules.gone.without_mark(column, self.adopted.dialect());
         }
-        let names = format!(
-            "select cast(tipo as text) as tipo from diretrizes where doc_hash <> $1 order by 1 limit {MOST_GONE}"
-        );
-        let rows = self.adopted.rows(tx, &names, &[self.hash.into()]).await?;
+        let params: [Param; 2] = [self.fetched.document.hash.as_str().into(), self.fetched.origin.as_str().into()];
+        let names = format!("select cast(tipo as text) as tipo from {GONE} order by 1 limit {MOST_GONE}");
+        let rows = self.adopted.rows(tx, &names, &params).await?;
         self.change.gone = rows.iter().filter_map(|row| row.text("tipo")).collect();
         if self.rules.gone == Gone::Delete {
-            let delete = "delete from diretrizes where doc_hash <> $1";
-            self.change.deleted = self.adopted.change(tx, delete, &[self.hash.into()]).await?;
+            self.change.deleted = self.adopted.change(tx, &format!("delete from {GONE}"), &params).await?;
         }
         Ok(())
     }
 }
 
 impl Gone {
-    /// Nobody knows what came from the briefing: nothing is deleted, and who asked for it is told.
-    fn without_marks(self, dialect: Dialect) -> Result<(), Failure> {
-        let column = DIRETRIZES.columns.iter().find(|column| column.name == "doc_hash");
+    /// Nobody knows what came from this briefing: nothing is deleted, and who asked for it is told.
+    fn without_mark(self, column: &str, dialect: Dialect) -> Result<(), Failure> {
+        let column = DIRETRIZES.columns.iter().find(|known| known.name == column);
         let column = column.expect("the table names it");
         match self {
             Self::Keep => Ok(()),
             Self::Delete => Err(Failure::permanent(format!(
-                "gone = \"delete\" needs the column diretrizes.doc_hash; add with: {}",
+                "gone = \"delete\" needs the column diretrizes.{}; add with: {}",
+                column.name,
                 DIRETRIZES.addition(column, dialect)
             ))),
         }

@@ -45,7 +45,7 @@ pub struct Settings {
     #[schemars(skip)]
     call: Option<http::Settings>,
     /// Whom to tell, as it was when the settings were checked.
-    #[serde(skip_deserializing)]
+    #[serde(skip)]
     #[schemars(skip)]
     resolved: Outbound,
 }

@@ -88,7 +88,10 @@ impl Handler for Settings {
     }
 
     fn canonical(&self) -> Value {
-        json!({ "settings": self, "endpoint": self.endpoint.as_ref().map(Handler::canonical) })
+        // The endpoint has the address too, without what belongs to the host alone, such as a password.
+        let post = if self.endpoint.is_some() { String::new() } else { self.post.clone() };
+        let settings = Self { post, ..self.clone() };
+        json!({ "settings": settings, "endpoint": self.endpoint.as_ref().map(Handler::canonical) })
     }
 
     async fn run(&self, ctx: Context) -> Ending {
@@ -109,7 +112,7 @@ impl Handler for Settings {
 fn ended(called: Ending, watched: Result<Option<Queue>, Failure>, finished: &BTreeSet<String>) -> Ending {
     match (called, watched) {
         (Ok(Done::Report(report)), Ok(queue)) => Ok(Done::Report(seen(report, queue.as_ref(), finished))),
-        (Ok(Done::Report(report)), Err(failure)) => Err(failure.with_report(seen(report, None, finished))),
+        (Ok(Done::Report(report)), Err(watch)) => Ok(Done::Report(unwatched(seen(report, None, finished), &watch))),
         (Ok(done @ Done::InTransaction(..)), _) => Ok(done),
         (Err(failure), Ok(queue)) => {
             let report = failure.report.as_deref().cloned().unwrap_or_default();
@@ -123,6 +126,16 @@ fn ended(called: Ending, watched: Result<Option<Queue>, Failure>, finished: &BTr
             Err(if nothing_called { watch } else { Failure { message, ..failure } })
         }
     }
+}
+
+/// A cycle that took effect, beside a table that could not be watched. Whatever the trouble is: a failure would have the
+/// cycle repeated, so this is told with the run, as partly failed where something was done. Nothing done and one failed
+/// would be a failure too.
+fn unwatched(report: Report, watch: &Failure) -> Report {
+    let told = format!("the cycle was run, and its table could not be watched: {}", watch.message);
+    let note = report.note.into_iter().chain([told]).collect::<Vec<_>>().join("; ");
+    let least = u64::from(report.items.is_some_and(|items| 0 < items));
+    Report { items_failed: report.items_failed.max(least), note: Some(note), ..report }
 }
 
 /// The report with what waits: by the table when there is one, else by the answer's own word.

@@ -50,7 +50,7 @@ pub(super) struct Queue {
     stages: Vec<(String, u64)>,
     /// Waiting items that have not moved for `STUCK_AFTER`; `None` = the table has no instants to tell.
     stuck: Option<u64>,
-    /// Items that were moved to `EXHAUSTED_STAGE` by this look; or why they cannot be.
+    /// Items that were moved to `EXHAUSTED_STAGE`; or why they cannot be.
     exhausted: Result<u64, String>,
 }
 
@@ -75,13 +75,25 @@ impl Queue {
     }
 }
 
-/// Moves what gave up and counts the rest, in one short transaction; `None` = there is no such table.
+/// Moves what gave up and counts the rest; `None` = there is no such table. Who writes is held up only to move something.
 pub(super) async fn watch(ctx: &Context, finished: &BTreeSet<String>) -> Result<Option<Queue>, Failure> {
-    let (now, finished) = (ctx.now, finished.clone());
+    let (now, stages) = (ctx.now, finished.clone());
+    let seen = transaction::reading(ctx, move |tx| {
+        Box::pin(async move {
+            let Some(watch) = Watch::open(tx, stages, now).await? else { return Ok(None) };
+            watch.look(tx).await.map(Some)
+        })
+    });
+    let seen = seen.await?;
+    if !seen.as_ref().is_some_and(|queue| queue.exhausted.as_ref().is_ok_and(|exhausted| 0 < *exhausted)) {
+        return Ok(seen);
+    }
+    let stages = finished.clone();
     transaction::apart(ctx, move |tx| {
         Box::pin(async move {
-            let Some(adopted) = team::look_at(tx, &FILA_PROCESSAMENTO_GRUPOS).await? else { return Ok(None) };
-            Watch { adopted, finished, now }.look(tx).await.map(Some)
+            let Some(watch) = Watch::open(tx, stages, now).await? else { return Ok(None) };
+            let moved = watch.give_up(tx).await?;
+            watch.look(tx).await.map(|queue| Some(Queue { exhausted: Ok(moved), ..queue }))
         })
     })
     .await
@@ -94,8 +106,14 @@ struct Watch {
 }
 
 impl Watch {
+    async fn open(tx: &mut AppTx, finished: BTreeSet<String>, now: DateTime<Utc>) -> Result<Option<Self>, Failure> {
+        let adopted = team::look_at(tx, &FILA_PROCESSAMENTO_GRUPOS).await?;
+        Ok(adopted.map(|adopted| Self { adopted, finished, now }))
+    }
+
+    /// What stands in the table now; `exhausted` is what could be moved.
     async fn look(&self, tx: &mut AppTx) -> Result<Queue, Failure> {
-        let exhausted = self.give_up(tx).await?;
+        let exhausted = self.exhausted(tx).await?;
         let stuck = self.stuck(tx).await?;
         let table = FILA_PROCESSAMENTO_GRUPOS.name;
         let unfinished = self.unfinished(1);
@@ -113,50 +131,77 @@ impl Watch {
         Ok(Queue { waiting, stages: rows.iter().map(stage).collect(), stuck, exhausted })
     }
 
-    /// Items whose tries are used up would stay at their stage for ever, because no cycle takes them.
-    async fn give_up(&self, tx: &mut AppTx) -> Result<Result<u64, String>, Failure> {
+    /// Items that can be given up; or why they cannot be.
+    async fn exhausted(&self, tx: &mut AppTx) -> Result<Result<u64, String>, Failure> {
         let table = FILA_PROCESSAMENTO_GRUPOS.name;
         let stage = self.adopted.column(table, "estagio").cloned().unwrap_or_default();
         if !stage.labels.is_empty() && !stage.labels.iter().any(|label| label == EXHAUSTED_STAGE) {
             let kind = stage.kind;
             return Ok(Err(format!("items with no tries left stay: alter type {kind} add value '{EXHAUSTED_STAGE}'")));
         }
-        let has = |column| self.adopted.has(table, column);
-        let limit = if has("max_tentativas") {
+        let counted = format!("select count(*) from {table} where {}", self.is_exhausted());
+        self.adopted.count(tx, &counted, &self.params([self.resting_since()])).await.map(Ok)
+    }
+
+    /// Items whose tries are used up would stay at their stage for ever, because no cycle takes them.
+    async fn give_up(&self, tx: &mut AppTx) -> Result<u64, Failure> {
+        let table = FILA_PROCESSAMENTO_GRUPOS.name;
+        let has = self.adopted.has(table, "updated_at");
+        let now = format!("${}", self.finished.len() + 2);
+        let touched = if has { format!(", updated_at = @type({table}.updated_at, {now})") } else { String::new() };
+        // The instant is bound whether or not the table has where to keep it, and PostgreSQL wants to know its type.
+        let statement = format!(
+            "update {table} set estagio = @type({table}.estagio, '{EXHAUSTED_STAGE}'){touched} \
+             where {} and @instant({now}) is not null",
+            self.is_exhausted()
+        );
+        let mut params = self.params([self.resting_since()]);
+        params.push(self.now.into());
+        self.adopted.change(tx, &statement, &params).await
+    }
+
+    /// No tries left, and nobody at work on the last one: it rests since `$1` or before, where the table tells.
+    fn is_exhausted(&self) -> String {
+        let limit = if self.adopted.has(FILA_PROCESSAMENTO_GRUPOS.name, "max_tentativas") {
             format!("coalesce(max_tentativas, {MAX_TRIES})")
         } else {
             MAX_TRIES.to_string()
         };
-        let touched =
-            if has("updated_at") { format!(", updated_at = @type({table}.updated_at, $1)") } else { String::new() };
-        // The instant is bound whether or not the table has where to keep it, and PostgreSQL wants to know its type.
-        let statement = format!(
-            "update {table} set estagio = @type({table}.estagio, '{EXHAUSTED_STAGE}'){touched} \
-             where {} and {limit} <= tentativas and @instant($1) is not null",
-            self.unfinished(2)
-        );
-        self.adopted.change(tx, &statement, &self.params([self.now.into()])).await.map(Ok)
+        let moved = self.moved().map(|moved| format!("({moved} is null or {moved} <= @instant($1))"));
+        let rests = moved.unwrap_or_else(|| "@instant($1) is not null".into());
+        format!("{} and {limit} <= tentativas and {} and {rests}", self.unfinished(2), self.is_due())
     }
 
     async fn stuck(&self, tx: &mut AppTx) -> Result<Option<u64>, Failure> {
+        let Some(moved) = self.moved() else { return Ok(None) };
+        let table = FILA_PROCESSAMENTO_GRUPOS.name;
+        let statement = format!(
+            "select count(*) from {table} where {} and {} and {moved} <= @instant($1)",
+            self.unfinished(2),
+            self.is_due(),
+        );
+        self.adopted.count(tx, &statement, &self.params([self.resting_since()])).await.map(Some)
+    }
+
+    /// When an item moved last; `None` = the table has no instants to tell.
+    fn moved(&self) -> Option<String> {
         let table = FILA_PROCESSAMENTO_GRUPOS.name;
         let moved = ["updated_at", "created_at"].into_iter().filter(|column| self.adopted.has(table, column));
         let moved: Vec<_> = moved.collect();
-        if moved.is_empty() {
-            return Ok(None);
-        }
-        // Who waits for the next try is not stuck before it comes.
-        let is_due = match self.adopted.has(table, "proximo_retry") {
+        (!moved.is_empty()).then(|| format!("@instant(coalesce({}, null))", moved.join(", ")))
+    }
+
+    /// Who waits for the next try is not stuck before it comes. By `$1`, an hour ago: the try that came meanwhile may be
+    /// under way.
+    fn is_due(&self) -> &'static str {
+        match self.adopted.has(FILA_PROCESSAMENTO_GRUPOS.name, "proximo_retry") {
             true => "(proximo_retry is null or @instant(proximo_retry) <= @instant($1))",
             false => "true",
-        };
-        let statement = format!(
-            "select count(*) from {table} where {} and {is_due} and @instant(coalesce({}, null)) <= @instant($1)",
-            self.unfinished(2),
-            moved.join(", ")
-        );
-        let params = self.params([(self.now - STUCK_AFTER).into()]);
-        self.adopted.count(tx, &statement, &params).await.map(Some)
+        }
+    }
+
+    fn resting_since(&self) -> Param {
+        (self.now - STUCK_AFTER).into()
     }
 
     /// The condition on items that still wait; its parameters begin at `$first`.

@@ -52,7 +52,7 @@ pub struct Settings {
     /// What people are told.
     pub texts: Texts,
     /// `[outbound]` as it was when the settings were checked: it decides when follow-ups go.
-    #[serde(skip_deserializing)]
+    #[serde(skip_deserializing, serialize_with = "crate::outbound::hours_alone")]
     #[schemars(skip)]
     resolved: Outbound,
 }

@@ -8,22 +8,25 @@ use crate::{
     domain::{duration::Length, run::Failure},
     handlers::{
         AppTx, Context, Outbound,
+        events::{self, Event},
         people::{self, Notice},
-        team::{Adopted, Param, tables::BUSINESS_EVENTS},
+        team::{self, Adopted, tables::BUSINESS_EVENTS},
         transaction,
     },
 };
 
-/// The newest change of a job's alert. The key ends in its instant and its word; instants of one length sort as text.
-const LAST: &str = "\
+/// The kind of event that an alert is written down as.
+pub(super) const KIND: &str = "pilot_alert";
+
+/// The newest change of a job's alert. The key ends in its instant and its word; instants of one length sort as text. The
+/// range is for the index on the keys: after `$1` comes a year, which any collation has before the letter in `$2`. Where
+/// a collation has other jobs' keys in it too, the beginning of the key tells.
+pub(super) const LAST: &str = "\
     select max(dedupe_key) as last
     from business_events
-    where substr(dedupe_key, 1, cast($2 as integer)) = $1";
-
-const TAKE_BACK: &str = "delete from business_events where dedupe_key = $1";
-
-/// For `workers check`.
-pub(super) const TEXTS: [&str; 2] = [LAST, TAKE_BACK];
+    where $1 <= dedupe_key
+      and dedupe_key < $2
+      and substr(dedupe_key, 1, cast($3 as integer)) = $1";
 
 /// When the team is told.
 pub(super) struct Alert {
@@ -42,39 +45,40 @@ pub(super) struct Change {
 }
 
 impl Alert {
-    /// Writes a change down. A window in which nothing ended changes nothing: it says neither that it fails nor that it
-    /// works again.
+    /// Whether what was counted changes the alert. A window in which nothing ended changes nothing: it says neither that
+    /// it fails nor that it works again.
+    pub async fn is_changed(&self, tx: &mut AppTx, adopted: &Adopted, figures: &Figures) -> Result<bool, Failure> {
+        if figures.failure_rate().is_none() {
+            return Ok(false);
+        }
+        let prefix = format!("{KIND}:{}:", self.job);
+        let length = i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX);
+        let params = [prefix.as_str().into(), format!("{prefix}z").into(), length.into()];
+        let rows = adopted.rows(tx, LAST, &params).await?;
+        let last = rows.first().and_then(|row| row.text("last"));
+        Ok(last.is_some_and(|key| key.ends_with(":on")) != figures.is_above(self.above))
+    }
+
+    /// Writes a change down; `None` = somebody else has.
     pub async fn change(
         &self,
         tx: &mut AppTx,
         adopted: &Adopted,
         figures: &Figures,
     ) -> Result<Option<Change>, Failure> {
-        if figures.failure_rate().is_none() {
+        if !self.is_changed(tx, adopted, figures).await? {
             return Ok(None);
         }
-        let prefix = format!("pilot_alert:{}:", self.job);
-        let length = i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX);
-        let rows = adopted.rows(tx, LAST, &[prefix.as_str().into(), length.into()]).await?;
-        let last = rows.first().and_then(|row| row.text("last"));
-        let was_on = last.is_some_and(|key| key.ends_with(":on"));
         let is_on = figures.is_above(self.above);
-        if was_on == is_on {
-            return Ok(None);
-        }
         let at = self.now.to_rfc3339_opts(SecondsFormat::Millis, true);
-        let key = format!("{prefix}{at}:{}", if is_on { "on" } else { "off" });
-        self.write(tx, adopted, (&key, figures)).await?;
-        Ok(Some(Change { key, text: self.text(figures, is_on) }))
-    }
-
-    async fn write(&self, tx: &mut AppTx, adopted: &Adopted, (key, figures): (&str, &Figures)) -> Result<(), Failure> {
-        let props = json!({ "sent": figures.sent, "failed": figures.failed, "group": figures.group });
-        let optional: [(&str, Param); 3] =
-            [("event_type", "pilot_alert".into()), ("event_props", props.into()), ("created_at", self.now.into())];
-        let mut columns: Vec<(&'static str, Param)> = vec![("dedupe_key", key.into())];
-        columns.extend(optional.into_iter().filter(|(name, _)| adopted.has(BUSINESS_EVENTS.name, name)));
-        adopted.insert(tx, BUSINESS_EVENTS.name, columns).await
+        let event = Event {
+            kind: KIND,
+            about: format!("{}:{at}:{}", self.job, if is_on { "on" } else { "off" }),
+            props: json!({ "sent": figures.sent, "failed": figures.failed, "group": figures.group }),
+            ..Event::default()
+        };
+        let is_ours = event.record(tx, adopted, self.now).await?;
+        Ok(is_ours.then(|| Change { key: event.key(), text: self.text(figures, is_on) }))
     }
 
     fn text(&self, figures: &Figures, is_on: bool) -> String {
@@ -95,8 +99,8 @@ impl Change {
         let key = self.key;
         let taken_back = transaction::apart(ctx, move |tx| {
             Box::pin(async move {
-                let adopted = crate::handlers::team::adopt(tx, &[&BUSINESS_EVENTS], false).await?;
-                adopted.change(tx, TAKE_BACK, &[key.into()]).await
+                let adopted = team::adopt(tx, &[&BUSINESS_EVENTS], false).await?;
+                events::forget(tx, &adopted, key).await
             })
         });
         taken_back.await?;

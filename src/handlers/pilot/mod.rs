@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    Context, Dialect, Done, Ending, Handler, Outbound, Scope, Statement, TeamTable,
+    AppTx, Context, Dialect, Done, Ending, Handler, Outbound, Scope, Statement, TeamTable,
     team::{
-        self,
+        self, Adopted,
         tables::{BUSINESS_EVENTS, CLIENTES, FILA_MENSAGENS},
+        words::{self, Words},
     },
     transaction,
 };
@@ -36,6 +37,9 @@ const SWITCHES: [&str; 5] = [
 /// Longest window: what is older says nothing about now.
 const LONGEST_WINDOW: Duration = Duration::from_secs(30 * 86_400);
 
+const TABLES: [&TeamTable; 3] = [&CLIENTES, &FILA_MENSAGENS, &BUSINESS_EVENTS];
+const WORDS: [Words; 1] = [("business_events", "event_type", &[alert::KIND])];
+
 /// Settings of `run.pilot`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -56,7 +60,7 @@ pub struct Settings {
     #[schemars(skip)]
     unreadable: Vec<&'static str>,
     /// How the team is told.
-    #[serde(skip_deserializing)]
+    #[serde(skip)]
     #[schemars(skip)]
     resolved: Outbound,
 }
@@ -102,42 +106,72 @@ impl Handler for Settings {
             return Err(Failure::skipped(Reason::NotConfigured, self.no_group()).with_report(report));
         };
         if let Some(change) = change {
-            change.tell(&ctx, &self.resolved).await?;
+            // What was counted is kept, whoever could not be told.
+            change.tell(&ctx, &self.resolved).await.map_err(|failure| failure.with_report(self.report(&figures)))?;
         }
         Ok(Done::Report(self.report(&figures)))
     }
 
     fn statements(&self, _: Dialect) -> Vec<Statement> {
         let statement = |text: &str| Statement { text: text.into(), line: 1, database: None };
-        alert::TEXTS.iter().map(|text| statement(text)).collect()
+        vec![statement(&words::as_statement(&WORDS)), statement(alert::LAST)]
     }
 
     fn team_tables(&self) -> Vec<&'static TeamTable> {
-        vec![&CLIENTES, &FILA_MENSAGENS, &BUSINESS_EVENTS]
+        TABLES.to_vec()
     }
 }
 
 impl Settings {
-    /// Counts, and writes down when the alert changes, in one short transaction; `None` = there is no pilot group.
+    /// Counts, and writes down when the alert changes; `None` = there is no pilot group. Who writes is held up only for
+    /// what is written.
     async fn observe(&self, ctx: &Context) -> Result<Option<(Figures, Option<alert::Change>)>, Failure> {
-        let (until, may_create) = (until(ctx), ctx.tools.create_team_tables);
+        let until = until(ctx);
         let since = until - TimeDelta::from_std(self.window.0).unwrap_or(TimeDelta::MAX);
         let group = Group { column: self.group.clone(), since, until };
+        if !self.may_count(ctx).await? {
+            return Ok(None);
+        }
         let alert = Alert { job: ctx.job.name.to_string(), now: ctx.now, above: self.alert_above, window: self.window };
-        transaction::apart(ctx, move |tx| {
+        let read = transaction::reading(ctx, move |tx| {
             Box::pin(async move {
-                // A team without a pilot gets no tables for one.
-                let clients = team::look_at(tx, &CLIENTES).await?;
-                if !clients.is_some_and(|clients| clients.has(CLIENTES.name, &group.column)) {
-                    return Ok(None);
-                }
-                let adopted = team::adopt(tx, &[&CLIENTES, &FILA_MENSAGENS, &BUSINESS_EVENTS], may_create).await?;
+                let adopted = adopted(tx, false).await?;
                 let figures = group.figures(tx, &adopted).await?;
-                let change = alert.change(tx, &adopted, &figures).await?;
-                Ok(Some((figures, change)))
+                let is_changed = alert.is_changed(tx, &adopted, &figures).await?;
+                Ok((figures, is_changed, alert))
+            })
+        });
+        let (figures, is_changed, alert) = read.await?;
+        if !is_changed {
+            return Ok(Some((figures, None)));
+        }
+        let counted = figures.clone();
+        let change = transaction::apart(ctx, move |tx| {
+            Box::pin(async move {
+                let adopted = adopted(tx, false).await?;
+                alert.change(tx, &adopted, &counted).await
+            })
+        });
+        Ok(Some((figures, change.await?)))
+    }
+
+    /// Whether there is a pilot group; then its tables are there, too. A team without a pilot gets no tables for one.
+    async fn may_count(&self, ctx: &Context) -> Result<bool, Failure> {
+        let group = self.group.clone();
+        let (has_group, is_there) = transaction::reading(ctx, move |tx| {
+            Box::pin(async move {
+                let clients = team::look_at(tx, &CLIENTES).await?;
+                let has_group = clients.is_some_and(|clients| clients.has(CLIENTES.name, &group));
+                let messages = has_group && team::look_at(tx, &FILA_MENSAGENS).await?.is_some();
+                Ok((has_group, messages && team::look_at(tx, &BUSINESS_EVENTS).await?.is_some()))
             })
         })
-        .await
+        .await?;
+        if has_group && !is_there {
+            let may_create = ctx.tools.create_team_tables;
+            transaction::apart(ctx, move |tx| Box::pin(async move { adopted(tx, may_create).await.map(drop) })).await?;
+        }
+        Ok(has_group)
     }
 
     fn report(&self, figures: &Figures) -> Report {
@@ -170,6 +204,12 @@ impl Settings {
         let is_set = |name: &&str| variables.get(*name).is_some_and(|value| !value.trim().is_empty());
         self.unreadable = SWITCHES.into_iter().filter(|name| is_set(name) && self.switches[name].is_none()).collect();
     }
+}
+
+async fn adopted(tx: &mut AppTx, may_create: bool) -> Result<Adopted, Failure> {
+    let adopted = team::adopt(tx, &TABLES, may_create).await?;
+    adopted.must_know_all(&WORDS)?;
+    Ok(adopted)
 }
 
 /// The end of the window. By the instant that the run was planned for, windows of one job meet without a gap.

@@ -69,12 +69,12 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Asks the tables that are there, each in a transaction of its own: on SQLite nobody writes meanwhile.
+    /// Asks the tables that are there, each in a transaction of its own that only reads.
     pub async fn of(ctx: &Context, span: &Span) -> Result<Self, Failure> {
         let (from, until) = (span.from, span.until);
-        let messages = transaction::apart(ctx, move |tx| Box::pin(messages(tx, from, until))).await;
+        let messages = transaction::reading(ctx, move |tx| Box::pin(messages(tx, from, until))).await;
         let (messages, conversations) = messages.map_err(|failure| of_table(&MESSAGES, failure))?;
-        let handoffs = transaction::apart(ctx, move |tx| Box::pin(handoffs(tx, from, until))).await;
+        let handoffs = transaction::reading(ctx, move |tx| Box::pin(handoffs(tx, from, until))).await;
         let handoffs = handoffs.map_err(|failure| of_table(&HANDOFFS, failure))?;
         Ok(Self { messages, conversations, handoffs })
     }

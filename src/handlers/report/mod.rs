@@ -26,7 +26,7 @@ pub struct Settings {
     /// What it is written in.
     pub language: Language,
     /// Whom to tell, and which days are of business, as they were when the settings were checked.
-    #[serde(skip_deserializing)]
+    #[serde(skip_deserializing, serialize_with = "crate::outbound::hours_alone")]
     #[schemars(skip)]
     resolved: Outbound,
 }

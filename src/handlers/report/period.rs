@@ -99,86 +99,32 @@ mod tests {
         format!("{}..{} {}..{}", span.first, span.last, instant(span.from), instant(span.until))
     }
 
+    const SAO_PAULO: &str = "America/Sao_Paulo";
+    const NEW_YORK: &str = "America/New_York";
+
+    /// Period, moment, zone, and the days and instants that come of them.
+    #[rustfmt::skip]
+    const DAYS: [(Period, &str, &str, &str); 12] = [
+        // 2025-01-08 is a Wednesday; Sao Paulo is three hours behind UTC.
+        (Period::Yesterday, "2025-01-08T11:00:00Z", SAO_PAULO, "2025-01-07..2025-01-07 2025-01-07T03:00..2025-01-08T03:00"),
+        (Period::Yesterday, "2025-01-08T02:59:59Z", SAO_PAULO, "2025-01-06..2025-01-06 2025-01-06T03:00..2025-01-07T03:00"),
+        (Period::Yesterday, "2025-01-08T03:00:00Z", SAO_PAULO, "2025-01-07..2025-01-07 2025-01-07T03:00..2025-01-08T03:00"),
+        (Period::Today, "2025-01-08T02:30:00Z", SAO_PAULO, "2025-01-07..2025-01-07 2025-01-07T03:00..2025-01-08T02:30"),
+        (Period::Last7Days, "2025-01-08T11:00:00Z", SAO_PAULO, "2025-01-01..2025-01-07 2025-01-01T03:00..2025-01-08T03:00"),
+        (Period::LastWeek, "2025-01-08T11:00:00Z", SAO_PAULO, "2024-12-30..2025-01-05 2024-12-30T03:00..2025-01-06T03:00"),
+        (Period::LastWeek, "2025-01-06T11:00:00Z", SAO_PAULO, "2024-12-30..2025-01-05 2024-12-30T03:00..2025-01-06T03:00"),
+        // New York: the day of the change to summer time has 23 hours, the day back 25.
+        (Period::Yesterday, "2025-03-10T12:00:00Z", NEW_YORK, "2025-03-09..2025-03-09 2025-03-09T05:00..2025-03-10T04:00"),
+        (Period::Yesterday, "2025-11-03T13:00:00Z", NEW_YORK, "2025-11-02..2025-11-02 2025-11-02T04:00..2025-11-03T05:00"),
+        // Sao Paulo had no midnight on 2018-11-04, and 23:00 twice on 2019-02-16.
+        (Period::Yesterday, "2018-11-05T12:00:00Z", SAO_PAULO, "2018-11-04..2018-11-04 2018-11-04T03:00..2018-11-05T02:00"),
+        (Period::Yesterday, "2018-11-04T12:00:00Z", SAO_PAULO, "2018-11-03..2018-11-03 2018-11-03T03:00..2018-11-04T03:00"),
+        (Period::Yesterday, "2019-02-17T12:00:00Z", SAO_PAULO, "2019-02-16..2019-02-16 2019-02-16T02:00..2019-02-17T03:00"),
+    ];
+
     #[test]
     fn days_begin_and_end_at_midnight_on_the_clocks_of_the_zone() {
-        use Period::{Last7Days, LastWeek, Today, Yesterday};
-        for (period, moment, zone, expected) in [
-            // 2025-01-08 is a Wednesday; Sao Paulo is three hours behind UTC.
-            (
-                Yesterday,
-                "2025-01-08T11:00:00Z",
-                "America/Sao_Paulo",
-                "2025-01-07..2025-01-07 2025-01-07T03:00..2025-01-08T03:00",
-            ),
-            (
-                Yesterday,
-                "2025-01-08T02:59:59Z",
-                "America/Sao_Paulo",
-                "2025-01-06..2025-01-06 2025-01-06T03:00..2025-01-07T03:00",
-            ),
-            (
-                Yesterday,
-                "2025-01-08T03:00:00Z",
-                "America/Sao_Paulo",
-                "2025-01-07..2025-01-07 2025-01-07T03:00..2025-01-08T03:00",
-            ),
-            (
-                Today,
-                "2025-01-08T02:30:00Z",
-                "America/Sao_Paulo",
-                "2025-01-07..2025-01-07 2025-01-07T03:00..2025-01-08T02:30",
-            ),
-            (
-                Last7Days,
-                "2025-01-08T11:00:00Z",
-                "America/Sao_Paulo",
-                "2025-01-01..2025-01-07 2025-01-01T03:00..2025-01-08T03:00",
-            ),
-            (
-                LastWeek,
-                "2025-01-08T11:00:00Z",
-                "America/Sao_Paulo",
-                "2024-12-30..2025-01-05 2024-12-30T03:00..2025-01-06T03:00",
-            ),
-            (
-                LastWeek,
-                "2025-01-06T11:00:00Z",
-                "America/Sao_Paulo",
-                "2024-12-30..2025-01-05 2024-12-30T03:00..2025-01-06T03:00",
-            ),
-            // New York: the day of the change to summer time has 23 hours, the day back 25.
-            (
-                Yesterday,
-                "2025-03-10T12:00:00Z",
-                "America/New_York",
-                "2025-03-09..2025-03-09 2025-03-09T05:00..2025-03-10T04:00",
-            ),
-            (
-                Yesterday,
-                "2025-11-03T13:00:00Z",
-                "America/New_York",
-                "2025-11-02..2025-11-02 2025-11-02T04:00..2025-11-03T05:00",
-            ),
-            // Sao Paulo had no midnight on 2018-11-04, and 23:00 twice on 2019-02-16.
-            (
-                Yesterday,
-                "2018-11-05T12:00:00Z",
-                "America/Sao_Paulo",
-                "2018-11-04..2018-11-04 2018-11-04T03:00..2018-11-05T02:00",
-            ),
-            (
-                Yesterday,
-                "2018-11-04T12:00:00Z",
-                "America/Sao_Paulo",
-                "2018-11-03..2018-11-03 2018-11-03T03:00..2018-11-04T03:00",
-            ),
-            (
-                Yesterday,
-                "2019-02-17T12:00:00Z",
-                "America/Sao_Paulo",
-                "2019-02-16..2019-02-16 2019-02-16T02:00..2019-02-17T03:00",
-            ),
-        ] {
+        for (period, moment, zone, expected) in DAYS {
             assert_eq!(span(period, moment, zone, &Hours::default()), expected, "{period:?} at {moment} in {zone}");
         }
     }

@@ -126,7 +126,9 @@ impl Handler for Settings {
     }
 
     fn canonical(&self) -> Value {
-        json!({ "settings": self, "endpoint": self.endpoint.as_ref().map(Handler::canonical) })
+        // The endpoint has the address too, without what belongs to the host alone, such as a password.
+        let settings = Self { post: self.post.clone().filter(|_| self.endpoint.is_none()), ..self.clone() };
+        json!({ "settings": settings, "endpoint": self.endpoint.as_ref().map(Handler::canonical) })
     }
 
     async fn run(&self, ctx: Context) -> Ending {

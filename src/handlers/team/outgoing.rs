@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{Adopted, Param, tables::FILA_MENSAGENS};
-use crate::{domain::run::Failure, handlers::AppTx};
+use crate::{
+    domain::run::Failure,
+    handlers::{AppTx, Dialect},
+};
 
 /// A message to be queued, in the transaction that makes it due: then it is queued exactly once.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,14 +72,43 @@ impl Adopted {
         table: &str,
         columns: Vec<(&'static str, Param)>,
     ) -> Result<(), Failure> {
-        let (names, params): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
-        let values: Vec<_> = names.iter().enumerate().map(|(at, name)| self.value(table, name, at + 1)).collect();
-        let statement = format!("insert into {table} ({}) values ({})", names.join(", "), values.join(", "));
+        let (statement, params) = self.insertion(table, columns);
         self.change(tx, &statement, &params).await.map(drop)
     }
 
+    /// As `insert`, with the id of the new row, as text.
+    pub async fn insert_for_id(
+        &self,
+        tx: &mut AppTx,
+        table: &str,
+        columns: Vec<(&'static str, Param)>,
+    ) -> Result<String, Failure> {
+        let (statement, params) = self.insertion(table, columns);
+        let rows = self.rows(tx, &format!("{statement} returning cast(id as text) as id"), &params).await?;
+        let id = rows.first().and_then(|row| row.text("id"));
+        id.ok_or_else(|| Failure::permanent(format!("the new row of {table} has no id")))
+    }
+
+    fn insertion(&self, table: &str, columns: Vec<(&'static str, Param)>) -> (String, Vec<Param>) {
+        let (names, params): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+        let values: Vec<_> = names.iter().enumerate().map(|(at, name)| self.value(table, name, at + 1)).collect();
+        (format!("insert into {table} ({}) values ({})", names.join(", "), values.join(", ")), params)
+    }
+
+    /// Fails, naming the column and its size, when a text is too long for it. Only PostgreSQL has sizes that count.
+    pub fn must_fit(&self, table: &str, column: &str, text: &str) -> Result<(), Failure> {
+        let kind = self.column(table, column).map_or("", |found| found.kind.as_str());
+        let size =
+            kind.strip_prefix("character").and_then(|rest| rest.split_once('(')?.1.split_once(')')?.0.parse().ok());
+        let (most, length) = (size.unwrap_or(usize::MAX), text.chars().count());
+        if self.dialect() == Dialect::Sqlite || length <= most {
+            return Ok(());
+        }
+        Err(Failure::permanent(format!("column {table}.{column} takes {most} characters, and its text has {length}")))
+    }
+
     /// A parameter as a column takes it. PostgreSQL cuts what is cast to a `varchar(n)`, and refuses what is assigned.
-    fn value(&self, table: &str, column: &str, at: usize) -> String {
+    pub fn value(&self, table: &str, column: &str, at: usize) -> String {
         match self.column(table, column) {
             Some(found) if found.kind.starts_with("character") => format!("${at}"),
             _ => format!("@type({table}.{column}, ${at})"),

@@ -145,6 +145,7 @@ team_tables! {
         tipo new "text unique", "text";
         conteudo new "text", "text";
         doc_hash optional "text", "text";
+        origem_hash optional "text", "text";
         updated_at optional "timestamptz", "text";
     }
     /// What is known of a lead: how warm it is, and when it may be talked to.

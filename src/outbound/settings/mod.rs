@@ -26,13 +26,15 @@ use super::{
 const TRY_LIMIT: Duration = Duration::from_secs(15);
 
 /// The settings that all jobs share which write to people: what the file says, then what the team's own variables say,
-/// then what is built in. Serialized it tells what decides about messages and no secret: for the hash of a job.
+/// then what is built in. Serialized it tells what decides about messages, for the hash of a job: no secret, and nothing
+/// of the host that a job runs on, so that replicas with other variables claim the same runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outbound {
     /// When proactive messages may go, on the clocks of the job's zone.
     pub hours: Hours,
     pub limits: Limits,
     /// Whom messages may go to; ask [`Outbound::allows`].
+    #[serde(skip)]
     pub allowlist: Allowlist,
     pub gateway: GatewayChoice,
     /// Bound of one try to hand a message over.
@@ -40,6 +42,7 @@ pub struct Outbound {
     /// When the gateway is left alone.
     pub breaker: BreakerSettings,
     /// Where the team is told things; `None` = nowhere.
+    #[serde(skip)]
     pub slack: Option<Confidential>,
     /// `APP_ENV` is `production`.
     #[serde(skip)]
@@ -72,12 +75,13 @@ pub struct Webhook {
     /// A path below its base URL.
     pub post: String,
     /// That target.
-    #[serde(serialize_with = "without_secrets")]
+    #[serde(skip)]
     pub to: Target,
 }
 
-fn without_secrets<S: Serializer>(target: &Target, serializer: S) -> Result<S::Ok, S::Error> {
-    target.without_secrets().serialize(serializer)
+/// For the hash of a job that asks `[outbound]` for the hours of business and for nothing else that decides.
+pub fn hours_alone<S: Serializer>(outbound: &Outbound, serializer: S) -> Result<S::Ok, S::Error> {
+    outbound.hours.serialize(serializer)
 }
 
 impl Outbound {

@@ -23,6 +23,19 @@ impl Store {
         }
     }
 
+    /// Begins a transaction for a handler that changes nothing: on PostgreSQL among those of the other handlers, on SQLite
+    /// on a reader of its own, which no writer waits for.
+    pub async fn begin_reading(&self) -> Result<AppConnection> {
+        match &self.inner.database {
+            Database::Postgres(database) => {
+                let mut tx = database.begin_app().await?;
+                sqlx::raw_sql("set transaction isolation level repeatable read, read only").execute(&mut *tx).await?;
+                Ok(AppConnection::Postgres(tx))
+            }
+            Database::Sqlite(database) => Ok(AppConnection::Sqlite(database.begin_look().await?)),
+        }
+    }
+
     /// Begins a transaction for a handler, from a pool of its own on PostgreSQL.
     pub async fn begin_app(&self) -> Result<AppConnection> {
         match &self.inner.database {
