@@ -178,8 +178,7 @@ impl Shifts {
     /// An id of a shift for a column of the events. Of another type, and no value of that column's, it would spoil the whole
     /// statement: then the event is told without.
     fn id_for(&self, column: &str, from: &str) -> String {
-        let (own, events) =
-            (self.adopted.column(VAGAS.name, from), self.adopted.column(BUSINESS_EVENTS.name, column));
+        let (own, events) = (self.adopted.column(VAGAS.name, from), self.adopted.column(BUSINESS_EVENTS.name, column));
         let is_same = own.map(|it| &it.kind) == events.map(|it| &it.kind);
         let pattern = events.filter(|_| self.adopted.dialect() == Dialect::Postgres && !is_same);
         match pattern.and_then(FoundColumn::pattern) {

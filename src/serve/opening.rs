@@ -8,8 +8,9 @@ use tracing::warn;
 
 use crate::{
     domain::run::Failure,
-    handlers::{AppDatabase, AppTx, adopt_orphans},
-    store::{AppConnection, DaemonLock, DatabaseConfig, Store, StoreError},
+    engine::queues::as_tx,
+    handlers::{AppDatabase, adopt_orphans},
+    store::{DaemonLock, DatabaseConfig, Store, StoreError},
 };
 
 /// Threads of the handlers' runtime at least: one that blocks must leave another.
@@ -66,11 +67,8 @@ pub fn app_database(store: &Store) -> AppDatabase {
         begin: Arc::new(move || {
             let store = writing.clone();
             Box::pin(async move {
-                match store.begin_app().await {
-                    Ok(AppConnection::Postgres(tx)) => Ok(AppTx::Postgres(tx)),
-                    Ok(AppConnection::Sqlite(guard)) => Ok(AppTx::Sqlite(guard)),
-                    Err(error) => Err(Failure::retry(format!("cannot begin a transaction: {error}")).before_effect()),
-                }
+                let begun = store.begin_app().await.map(as_tx);
+                begun.map_err(|error| Failure::retry(format!("cannot begin a transaction: {error}")).before_effect())
             })
         }),
         history: Arc::new(move |from, until| {

@@ -282,7 +282,10 @@ async fn a_date_that_no_calendar_has_is_undated_and_keeps_no_other_shift() {
         let report = run_at(&home, "2025-01-09T00:00:00Z").await.expect("no text spoils it");
 
         assert_eq!(report.result, Some(json!({ "asked": 3, "undated": 6 })));
-        assert_eq!(home.texts("select titulo from vagas where status <> 'reservada' order by id").await, ["a", "b", "c"]);
+        assert_eq!(
+            home.texts("select titulo from vagas where status <> 'reservada' order by id").await,
+            ["a", "b", "c"]
+        );
     }
 }
 

@@ -130,6 +130,10 @@ impl Handler for Settings {
         send::misfit(found).into_iter().chain(send::missing_labels(found)).collect()
     }
 
+    fn tables_looked_at(&self) -> Vec<&'static TeamTable> {
+        vec![&send::LEADS]
+    }
+
     fn team_tables(&self) -> Vec<&'static TeamTable> {
         TABLES.to_vec()
     }

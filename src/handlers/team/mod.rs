@@ -71,6 +71,8 @@ pub struct FoundColumn {
     pub kind: String,
     /// The words of an enumeration; empty for other types.
     pub labels: Vec<String>,
+    /// It must not be null.
+    pub is_required: bool,
 }
 
 impl FoundColumn {
