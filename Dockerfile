@@ -15,7 +15,7 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src benches \
     && echo 'fn main() {}' >src/main.rs \
-    && touch src/lib.rs benches/lag.rs benches/ticker.rs \
+    && touch src/lib.rs benches/decay.rs benches/lag.rs benches/ticker.rs \
     && cargo build --release --locked --bin workers
 
 # Files of the context keep their times, which may be older than what the stub left: cargo would take them for unchanged.

@@ -48,6 +48,8 @@ mod pilot;
 mod report;
 #[path = "handlers/retomada.rs"]
 mod retomada;
+#[path = "handlers/retomada_adopted.rs"]
+mod retomada_adopted;
 #[path = "handlers/retomada_endpoint.rs"]
 mod retomada_endpoint;
 #[path = "handlers/server.rs"]

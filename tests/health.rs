@@ -9,8 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use emponto::{
     domain::{
         health::{
-            AlertName, Database, Day, JobStats, JobStatus, JobsHealth, PlannerState, RULES, Snapshot, Status,
-            WatchedQueue, Why, assess,
+            AlertName, Database, Day, JobStats, JobStatus, JobsHealth, PlannerState, QueueFigures, RULES, Snapshot,
+            Status, WatchedQueue, Why, assess,
         },
         job::Job,
         run::{Failure, Outcome, ReplicaId},
@@ -86,6 +86,35 @@ fn metrics_named(expression: &str) -> BTreeSet<&str> {
         rest = after;
     }
     names
+}
+
+/// No zero stands for what nobody knows.
+#[test]
+fn what_a_look_at_a_drained_table_cannot_tell_is_absent() {
+    let (jobs, mut look) = (jobs(), snapshot());
+    let drain = &jobs[0].name;
+    look.jobs.insert(drain.clone(), JobStats { running: 1, ..JobStats::new(now()) });
+    let seen = QueueFigures::waiting(now(), 4);
+    look.queues.insert(drain.clone(), WatchedQueue { figures: Some(seen), ..WatchedQueue::new(now()) });
+
+    let health = assess(&jobs, &look, now());
+    let queue = health.queues.iter().find(|(name, _)| name == drain).map(|(_, queue)| serde_json::json!(queue));
+    let text = Metrics::new(&jobs, "0.1.0", "").render(&look, now());
+
+    let queue = queue.expect("it drains a table");
+    assert_eq!((&queue["size"], &queue["running"], &queue["failed"]), (&4.into(), &1.into(), &Value::Null));
+    let of_drain = |line: &&str| line.starts_with("workers_queue_") && line.contains(&format!("\"{drain}\""));
+    let series: Vec<&str> = text.lines().filter(of_drain).filter_map(|line| line.split(' ').next()).collect();
+    let named = |family: &str, more: &str| format!("workers_queue_{family}{{queue=\"{drain}\"{more}}}");
+    assert_eq!(
+        series,
+        [
+            named("figures_timestamp_seconds", ""),
+            named("oldest_age_seconds", ""),
+            named("size", ",state=\"running\""),
+            named("size", ",state=\"waiting\""),
+        ]
+    );
 }
 
 #[test]

@@ -87,7 +87,12 @@ settings! {
     "team.batch_size" Kind::Whole(1, 1_000), "", [] ["WORKER_BATCH_SIZE" One] "for jobs.toml (50)";
     "team.claim_batch_size" Kind::Whole(1, 1_000), "", [] ["CLAIM_BATCH_SIZE" One] "for jobs.toml (10)";
     "team.llm_cap" Kind::Whole(1, 10_000), "", [] ["LLM_CONCURRENCY_HARD_CAP" One] "for jobs.toml (32)";
-    "team.pilot_mode" Kind::Boolean, "", [] ["PILOT_MODE" One] "for gates: when = { env = \"PILOT_MODE\", is = \"false\" }";
+    "team.pilot_mode" Kind::Flag, "", [] ["PILOT_MODE" One]
+        "switch that run.pilot reports; for gates: when = { env = \"PILOT_MODE\", is = \"false\" }";
+    "team.discovery_automatic" Kind::Flag, "", [] ["DISCOVERY_AUTOMATICO_ENABLED" One] "switch that run.pilot reports";
+    "team.oferta_automatic" Kind::Flag, "", [] ["OFERTA_AUTOMATICO_ENABLED" One] "switch that run.pilot reports";
+    "team.reativacao_automatic" Kind::Flag, "", [] ["REATIVACAO_AUTOMATICO_ENABLED" One] "switch that run.pilot reports";
+    "team.feedback_automatic" Kind::Flag, "", [] ["FEEDBACK_AUTOMATICO_ENABLED" One] "switch that run.pilot reports";
     "team.messages_per_hour" Kind::Whole(0, 1_000_000), "", [] ["MAX_MSGS_POR_HORA" One]
         "limits.per_hour of [outbound]: messages in an hour (20)";
     "team.messages_per_day" Kind::Whole(0, 1_000_000), "", [] ["MAX_MSGS_POR_DIA" One]

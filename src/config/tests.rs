@@ -190,17 +190,47 @@ fn secrets_are_masked_where_settings_are_shown() {
         ("WORKERS_READ_TOKEN", "r3ad"),
         ("SLACK_WEBHOOK_URL", "https://hooks.slack.example/T0/B0/XYZ"),
         ("EVOLUTION_API_KEY", "k3y"),
-        ("EVOLUTION_API_URL", "https://ana:p1n@zap.example.org/evo"),
+        ("EVOLUTION_API_URL", "https://ana:p1n@zap.example.org:8443/c4nary?k=v4l"),
         ("OUTBOUND_ALLOWLIST", "551155550100"),
     ]);
     let shown = format!("{:?}", config.shown);
 
-    for secret in ["p@ss", "word", "t0ken", "0lder", "r3ad", "XYZ", "k3y", "p1n", "5555"] {
+    for secret in ["p@ss", "word", "t0ken", "0lder", "r3ad", "XYZ", "k3y", "ana", "p1n", "c4nary", "v4l", "5555"] {
         assert!(!shown.contains(secret), "{secret}: {shown}");
     }
     assert!(shown.contains("postgres://app:***@db.example.org:5432/app?sslmode=require"), "{shown}");
-    assert!(shown.contains("https://ana:***@zap.example.org/evo"), "{shown}");
+    assert!(shown.contains("https://***@zap.example.org:8443/***"), "{shown}");
     assert_eq!(config.tokens, ["t0ken", "0lder"]);
+}
+
+/// The same words as `run.pilot` reads.
+#[test]
+fn the_switches_of_the_pilot_are_read_in_the_words_that_people_use() {
+    let mode = |value: &str| {
+        let shown = resolved(&[("PILOT_MODE", value)]).shown;
+        shown.into_iter().find(|row| row.name == "team.pilot_mode").map(|row| row.value)
+    };
+    for (words, meant) in
+        [(["true", "1", "Yes", "on", "SIM", " sim "], "true"), (["FALSE", "0", "no", "Off", "nao", "NÃO"], "false")]
+    {
+        words.iter().for_each(|word| assert_eq!(mode(word).as_deref(), Some(meant), "{word}"));
+    }
+    assert_eq!(mode(" "), None);
+
+    let problems = Config::resolve(
+        &Flags::new(),
+        &surroundings(&[("PILOT_MODE", "talvez"), ("OFERTA_AUTOMATICO_ENABLED", "?")]),
+        &file(&[]),
+    );
+
+    let problems = problems.expect_err("neither is true or false");
+    assert_eq!(
+        problems,
+        [
+            "PILOT_MODE: \"talvez\" is neither true nor false",
+            "OFERTA_AUTOMATICO_ENABLED: \"?\" is neither true nor false"
+        ]
+    );
 }
 
 #[test]
@@ -247,6 +277,10 @@ fn the_list_of_variables_has_every_one_of_the_teams() {
         "WORKER_MODE",
         "RUN_MODE",
         "PILOT_MODE",
+        "DISCOVERY_AUTOMATICO_ENABLED",
+        "OFERTA_AUTOMATICO_ENABLED",
+        "REATIVACAO_AUTOMATICO_ENABLED",
+        "FEEDBACK_AUTOMATICO_ENABLED",
         "EVOLUTION_API_URL",
         "EVOLUTION_API_KEY",
         "EVOLUTION_INSTANCE",

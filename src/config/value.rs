@@ -10,10 +10,12 @@ pub enum Kind {
     Secret,
     /// An address of a database; its password is masked.
     Url,
-    /// An address of the web; its password is masked.
+    /// An address of the web; only its scheme and host are shown.
     Web,
     Address,
     Boolean,
+    /// True or false in the words that the team uses; in the file too.
+    Flag,
     Choice(&'static [&'static str]),
     LogLevel,
     Identifier,
@@ -50,6 +52,7 @@ impl Kind {
             Self::Web => web(text),
             Self::Address => address(text).map(|address| address.to_string()),
             Self::Boolean => boolean(text),
+            Self::Flag => flag(text),
             Self::Choice(words) => choice(&text.to_ascii_lowercase(), words),
             Self::LogLevel => log_level(text),
             Self::Identifier => identifier(text),
@@ -66,6 +69,7 @@ impl Kind {
             Self::Web => "http://... or https://...".into(),
             Self::Address => "address:port".into(),
             Self::Boolean => "true, false".into(),
+            Self::Flag => "true, false, on, off, sim, não".into(),
             Self::Choice(words) => words.join(", "),
             Self::LogLevel => "trace, debug, info, warn, error".into(),
             Self::Identifier => "[a-z_][a-z0-9_]{0,62}".into(),
@@ -81,7 +85,8 @@ impl Kind {
     pub fn shown(self, value: &str) -> String {
         match self {
             Self::Secret if !value.is_empty() => "***".into(),
-            Self::Url | Self::Web => without_password(value),
+            Self::Url => without_password(value),
+            Self::Web => host_only(value),
             Self::Time(..) => format!("{value}ms"),
             _ => value.into(),
         }
@@ -108,6 +113,16 @@ pub fn without_password(url: &str) -> String {
     };
     let query = query.map(|query| query.split('&').map(hide).collect::<Vec<_>>().join("&"));
     format!("{scheme}://{authority}{path}{}", query.map(|query| format!("?{query}")).unwrap_or_default())
+}
+
+/// The scheme and the host of a web address, with its port; what stands before and behind them is `***`.
+fn host_only(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return "***".into() };
+    let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let user = if host.len() < authority.len() { "***@" } else { "" };
+    let behind = if behind.len() < 2 { behind } else { "/***" };
+    format!("{scheme}://{user}{host}{behind}")
 }
 
 fn url(text: &str) -> Result<String, String> {
@@ -138,6 +153,15 @@ fn boolean(text: &str) -> Result<String, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" => Ok("true".into()),
         "false" | "0" => Ok("false".into()),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+/// As `run.pilot` reads its switches.
+fn flag(text: &str) -> Result<String, String> {
+    match text.to_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" | "sim" => Ok("true".into()),
+        "false" | "0" | "no" | "off" | "não" | "nao" => Ok("false".into()),
         _ => Err(format!("{text:?} is neither true nor false")),
     }
 }

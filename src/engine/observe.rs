@@ -22,11 +22,12 @@ use crate::{
 pub struct Observer {
     snapshot: Arc<ArcSwap<Snapshot>>,
     sampled_runs: AtomicBool,
+    looked: AtomicBool,
 }
 
 impl Observer {
     pub fn new(snapshot: Arc<ArcSwap<Snapshot>>) -> Self {
-        Self { snapshot, sampled_runs: AtomicBool::new(false) }
+        Self { snapshot, sampled_runs: AtomicBool::new(false), looked: AtomicBool::new(false) }
     }
 
     /// For those who only look.
@@ -56,6 +57,22 @@ impl Observer {
     /// Forgets the queues of jobs that are gone.
     pub fn watch_only(&self, is_there: impl Fn(&JobName) -> bool) {
         self.change(|next| next.queues.retain(|job, _| is_there(job)));
+    }
+
+    /// Forgets the queue of a job that drains none.
+    pub fn has_no_queue(&self, job: &JobName) {
+        if self.snapshot.load().queues.contains_key(job) {
+            self.change(|next| drop(next.queues.remove(job)));
+        }
+    }
+
+    /// Every queue was looked at once, well or not.
+    pub fn has_looked(&self) {
+        self.looked.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_first_look_over(&self) -> bool {
+        self.looked.load(Ordering::Relaxed)
     }
 
     /// Takes over what was seen of a job's queue; when nothing was, the old figures stay with their age.

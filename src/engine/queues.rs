@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long one look may take, with the way to the database.
-const LOOK_LIMIT: Duration = Duration::from_secs(8);
+pub const LOOK_LIMIT: Duration = Duration::from_secs(8);
 
 /// Looks at the queue of each job, one after another. What cannot be seen is told in health by the age of its figures.
 pub async fn look(engine: &Engine, observer: &Observer) {
@@ -26,14 +26,17 @@ pub async fn look(engine: &Engine, observer: &Observer) {
             tools: desk.tools.clone(),
             database: looking(&engine.store, engine.database.clone()),
         };
-        if let Some(seen) = seen(engine, entry, look).await {
-            observer.saw_queue(&entry.job.name, seen, engine.clock.now());
+        match seen(engine, entry, look).await {
+            Some(seen) => observer.saw_queue(&entry.job.name, seen, engine.clock.now()),
+            // It may have drained a table until the job table was edited.
+            None => observer.has_no_queue(&entry.job.name),
         }
     }
+    observer.has_looked();
 }
 
 /// Switched off in the table = nobody here drains it, and its table need not be there.
-fn is_on(entry: &Entry) -> bool {
+pub fn is_on(entry: &Entry) -> bool {
     entry.job.disabled.is_none()
 }
 
@@ -46,7 +49,7 @@ async fn seen(engine: &Engine, entry: &Entry, look: QueueLook) -> Option<Result<
         Ok(Err(death)) => Some(Err(Failure::retry(format!("the look ended early: {death}")))),
         Err(_) => {
             task.abort();
-            Some(Err(Failure::retry(format!("no answer within {} s", LOOK_LIMIT.as_secs()))))
+            Some(Err(too_slow()))
         }
     }
 }
@@ -57,6 +60,11 @@ pub fn as_tx(connection: AppConnection) -> AppTx {
         AppConnection::Postgres(tx) => AppTx::Postgres(tx),
         AppConnection::Sqlite(connection) => AppTx::Sqlite(connection),
     }
+}
+
+/// Why a look that took longer than [`LOOK_LIMIT`] saw nothing.
+pub fn too_slow() -> Failure {
+    Failure::retry(format!("no answer within {} s", LOOK_LIMIT.as_secs()))
 }
 
 /// The way to the daemon's own database for those who only look: `database`, with other transactions.

@@ -59,7 +59,10 @@ impl Shown {
             let queue = job.name.as_str();
             self.queue.size.with_label_values(&[queue]).set(snapshot.queue_size(&job.name));
             match (snapshot.queues.get(&job.name), &job.schedule) {
-                (Some(watched), _) => self.drained(queue, watched, now),
+                (Some(watched), _) => {
+                    self.drained(queue, watched, now);
+                    self.known(queue, "running", snapshot.queue_running(&job.name).or(Some(0)));
+                }
                 (None, None) => self.waiting_runs(queue, snapshot.jobs.get(&job.name), now),
                 (None, Some(_)) => {}
             }
@@ -77,20 +80,27 @@ impl Shown {
         self.queue.oldest_age.with_label_values(&[queue]).set(age);
     }
 
-    /// A queue in a table of the team's, as it was last seen.
+    /// A queue in a table of the team's, as it was last seen. What its table cannot tell has no series; until it is first seen, all have.
     fn drained(&self, queue: &str, watched: &WatchedQueue, now: DateTime<Utc>) {
-        let figures = watched.figures.as_ref();
-        let of = |number: fn(&QueueFigures) -> i64| figures.map_or(0, number);
-        self.state(queue, "waiting", of(|figures| figures.left));
-        self.state(queue, "later", of(|figures| figures.later));
-        self.state(queue, "running", of(|figures| figures.running));
-        self.state(queue, "stuck", of(|figures| figures.stuck));
-        self.state(queue, "failed", of(|figures| figures.failed));
-        self.queue.done.with_label_values(&[queue]).set(of(|figures| figures.done_1h));
-        self.queue.errors.with_label_values(&[queue]).set(of(|figures| figures.errors_1h));
-        let age = figures.map_or(0.0, |figures| figures.oldest_age(now).num_seconds() as f64);
+        let figures = watched.figures.clone().unwrap_or_else(|| QueueFigures::empty(watched.watched_since));
+        self.state(queue, "waiting", figures.left);
+        self.known(queue, "later", figures.later);
+        self.known(queue, "stuck", figures.stuck);
+        self.known(queue, "failed", figures.failed);
+        for (family, number) in [(&self.queue.done, figures.done_1h), (&self.queue.errors, figures.errors_1h)] {
+            if let Some(number) = number {
+                family.with_label_values(&[queue]).set(number);
+            }
+        }
+        let age = figures.oldest_age(now).num_seconds() as f64;
         self.queue.oldest_age.with_label_values(&[queue]).set(age);
         self.queue.figures.with_label_values(&[queue]).set(seconds(Some(watched.seen_at())));
+    }
+
+    fn known(&self, queue: &str, state: &str, size: Option<i64>) {
+        if let Some(size) = size {
+            self.state(queue, state, size);
+        }
     }
 
     fn state(&self, queue: &str, state: &str, size: i64) {

@@ -42,7 +42,9 @@ impl Hours {
             Some(format!("hours: {name}: {error}"))
         };
         let mut mistakes: Vec<String> = edges.into_iter().filter_map(mistake).collect();
-        if mistakes.is_empty() && self.closes <= self.opens {
+        // As times of the day: as texts, 9:00 would be later than 10:00.
+        let at = |time| self.edge(time, &zone).ok().and_then(|edge| Some(edge.next_after(before_days())?.time()));
+        if mistakes.is_empty() && at(&self.closes) <= at(&self.opens) {
             let (opens, closes) = (&self.opens, &self.closes);
             mistakes.push(format!("hours: closes is {closes:?}, and must be later in the day than opens, {opens:?}"));
         }
@@ -84,6 +86,11 @@ impl Hours {
     }
 }
 
+/// The last moment before the first midnight, for asking what time of day a time is.
+fn before_days() -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH - chrono::TimeDelta::milliseconds(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,9 +129,13 @@ mod tests {
         };
         assert_eq!(Hours::default().check(), Vec::<String>::new());
         assert_eq!(hours("00:00", "23:59", "all").check(), Vec::<String>::new());
+        assert_eq!(hours("8:00", "20:00", "mon-fri").check(), Vec::<String>::new());
+        assert_eq!(hours("9:59:59", "10:00", "sat").check(), Vec::<String>::new());
         for (hours, words) in [
             (hours("20:00", "08:00", "mon-fri"), "must be later in the day than opens"),
             (hours("08:00", "08:00", "mon-fri"), "must be later in the day than opens"),
+            (hours("10:00", "9:00", "mon-fri"), "must be later in the day than opens"),
+            (hours("8:00", "08:00", "mon-fri"), "must be later in the day than opens"),
             (hours("8 o'clock", "20:00", "mon-fri"), "hours: opens: "),
             (hours("08:00", "20:00", "workdays"), "hours: closes: "),
         ] {

@@ -38,6 +38,8 @@ const LOOP_RESTARTS: usize = 3;
 const FIRST_SAMPLES: usize = 5;
 /// The planner's first turn is waited for this long before the daemon says that it is ready.
 const FIRST_TURN: Duration = Duration::from_secs(1);
+/// The first look at the queues is waited for this long before the daemon says that it is ready.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// For the last settlements, after everything was stopped.
 const SETTLE_GRACE: Duration = Duration::from_secs(3);
 
@@ -88,6 +90,7 @@ impl House {
             move || reload(Arc::clone(&engine), reloading.clone(), stop.clone())
         });
         self.first_turn().await;
+        self.first_look().await;
         self.engine.status.change(|condition| condition.ready = true);
         self.start_observer();
         let mut ended = Ok(Goodbye::Drained);
@@ -176,6 +179,17 @@ impl House {
         };
         // A database that hangs must not hide behind a daemon that says nothing.
         time::timeout(FIRST_TURN, turned).await.unwrap_or_default();
+    }
+
+    /// Waits until the queues were looked at: who asks a ready daemon for the size of one is told a number.
+    async fn first_look(&self) {
+        let looked = async {
+            while !self.observer.is_first_look_over() && !self.stop.is_cancelled() {
+                time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // A table that hangs, or is large, keeps nobody from ready.
+        time::timeout(FIRST_LOOK, looked).await.unwrap_or_default();
     }
 
     fn start_observer(&self) {

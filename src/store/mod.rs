@@ -44,7 +44,8 @@ struct Inner {
 
 /// Every statement of ours, file by file; a test prepares each of them on both databases.
 fn statements() -> impl Iterator<Item = &'static dialect::Sql> {
-    let own: &[&[dialect::Sql]] = &[reads::STATEMENTS, history::STATEMENTS, snapshot::STATEMENTS, snapshot::DAY_STATEMENTS];
+    let own: &[&[dialect::Sql]] =
+        &[reads::STATEMENTS, history::STATEMENTS, snapshot::STATEMENTS, snapshot::DAY_STATEMENTS];
     own.iter().chain(ledger::STATEMENTS).chain(work::STATEMENTS).copied().flatten()
 }
 

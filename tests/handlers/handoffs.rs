@@ -8,7 +8,10 @@ use emponto::{
         run::{Failure, FailureKind, Report},
         schedule::Zone,
     },
-    handlers::{Context, Outbound, Scope, Targets, Tools, Work},
+    handlers::{
+        Context, Outbound, Scope, Targets, Tools, Work,
+        team::{self, tables},
+    },
     outbound::{Confidential, Hours},
 };
 use serde_json::{Value, json};
@@ -890,6 +893,27 @@ async fn a_missing_column_is_named_with_the_statement_that_adds_it() {
         let statement = failure.message.strip_prefix(begin).unwrap_or_else(|| panic!("{}", failure.message)).to_owned();
         execute(&home, statement).await;
         run_at(&home, instant(MADE)).await.expect("the statement that was given repairs it");
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_refuses_who_is_no_client_is_doubtful_while_follow_ups_go() {
+    for home in Home::both().await {
+        home.execute("create table fila_mensagens (cliente_id text not null, conteudo text)").await;
+        let lacking = &tables::FILA_MENSAGENS;
+        let additions =
+            lacking.columns.iter().filter(|it| !["cliente_id", "conteudo", "created_at"].contains(&it.name));
+        for column in additions {
+            execute(&home, format!("alter table fila_mensagens add column {} text", column.name)).await;
+        }
+        execute(&home, "alter table fila_mensagens add column created_at text".into()).await;
+        let mut tx = (home.app().begin)().await.expect("the test's database answers");
+        let adopted = team::adopt(&mut tx, &[lacking], false).await.expect("it is there");
+
+        let doubts = handoffs(json!({}), always()).doubts(&adopted);
+
+        assert!(doubts.len() == 1 && doubts[0].starts_with("fila_mensagens.cliente_id must not be null"), "{doubts:?}");
+        assert!(handoffs(json!({ "follow_ups": false }), always()).doubts(&adopted).is_empty());
     }
 }
 

@@ -34,14 +34,14 @@ fn targets(url: &str) -> Targets {
     Targets::from([("default".into(), Target::at(url))])
 }
 
-async fn ask(ctx: Context, url: &str, settings: Value) -> Result<Report, Failure> {
+pub async fn ask(ctx: Context, url: &str, settings: Value) -> Result<Report, Failure> {
     let mut all = json!({ "post": "/responder" });
     all.as_object_mut().expect("an object").extend(settings.as_object().expect("an object").clone());
     commit(read("retomada", all, (&targets(url), json!({}), &[])).run(ctx).await).await
 }
 
 /// A new run on this database, this many days after Monday.
-fn day(home: &Home, url: &str, days: i64) -> Context {
+pub fn day(home: &Home, url: &str, days: i64) -> Context {
     at(home, monday() + TimeDelta::days(days), targets(url))
 }
 
@@ -50,12 +50,12 @@ async fn filled(home: &Home) {
     home.execute(TWO).await;
 }
 
-fn of(asked: &crate::http_script::Asked) -> Value {
+pub fn of(asked: &crate::http_script::Asked) -> Value {
     serde_json::from_slice(&asked.body).expect("JSON")
 }
 
 /// Answers each message with its own words.
-fn answering(asked: &crate::http_script::Asked, _: usize) -> Reply {
+pub fn answering(asked: &crate::http_script::Asked, _: usize) -> Reply {
     reply(200, json!({ "resposta": format!("about {}", of(asked)["mensagem"].as_str().expect("text")) }))
 }
 
@@ -124,6 +124,8 @@ async fn an_answer_that_answers_nothing_consumes_nothing() {
         (reply(200, json!({ "message": "queued" })), "answered without resposta, texto, text, reply"),
         (reply(202, json!({})), "answered without resposta, texto, text, reply"),
         (reply(204, ""), "answered with no JSON object"),
+        (reply(200, json!({ "resposta": "" })), "answered with an empty text at resposta, texto, text, reply"),
+        (reply(200, json!({ "resposta": null })), "answered with null at resposta, texto, text, reply"),
     ] {
         home.execute("update mensagens_fora_horario set processada_resultado = null").await;
         let script = Script::replying(vec![answer]).await;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::place::{FILA, Place, from_now, until, word};
@@ -119,6 +120,50 @@ async fn the_answer_about_the_queue_has_the_documented_shape() {
             })
         );
     }
+}
+
+/// Whoever is told that the daemon is ready is told the size of its queue too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_says_it_is_ready_has_looked_at_its_queues() {
+    let mut places = Place::both(FILA).await;
+    for place in &mut places {
+        place.add(3, &[]).await;
+
+        let daemon = place.start();
+
+        let fila = daemon.get("/health/fila").json();
+        assert_eq!(fila["metrics"]["pendentes"], 3, "{fila}");
+        assert_eq!(lines(&daemon, "workers_queue_size{queue=\"fila_worker\",state=\"later\"}").len(), 1);
+    }
+}
+
+/// A drain that was edited into something else leaves no numbers behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_drains_no_table_any_more_has_no_queue_after_a_reload() {
+    let [mut place, _] = Place::both(FILA).await;
+    place.add(3, &[]).await;
+    let mut daemon = place.start();
+    until(&daemon, "/health/workers", |answer| answer["queues"]["fila_worker"]["size"] == 3);
+
+    daemon.setup.write_jobs(&FILA.replace("run.fila = {}", "run.http = { get = \"http://127.0.0.1:9/\" }"));
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("the reload", |daemon| daemon.output().contains("job table reloaded"));
+
+    let workers = until(&daemon, "/health/workers", |answer| answer["queues"].get("fila_worker").is_none());
+    assert_eq!(workers["queue_size"], 0, "{workers}");
+    assert_eq!(lines(&daemon, "workers_queue_"), Vec::<String>::new());
+}
+
+/// As in the daemon: nobody here drains it, and its table need not be there.
+#[test]
+fn the_list_of_queues_looks_at_no_table_of_a_job_that_is_switched_off() {
+    let setup = Setup::new(&FILA.replace("critical", "enabled = false\ncritical"));
+    assert!(setup.run(&["migrate", "up"]).status.success());
+
+    let listed = setup.run(&["queue", "list"]);
+
+    let text = String::from_utf8_lossy(&listed.stdout);
+    assert!(listed.status.success() && text.contains("mail") && !text.contains("fila_worker"), "{listed:?}");
 }
 
 #[test]

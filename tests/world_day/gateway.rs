@@ -16,14 +16,20 @@ use chrono::{DateTime, Utc};
 use emponto::clock::Clock;
 use serde_json::{Value, json};
 
+use super::team::number_in;
 use crate::support::free_port;
 
 /// What a call takes on the clock of the World.
 const LATENCY: Duration = Duration::from_millis(180);
 /// What a call takes that is given up.
-const HANGS_FOR: Duration = Duration::from_secs(1);
+const HANGS_FOR: Duration = Duration::from_secs(2);
 /// Nobody waits longer for an answer than this, in real time.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Messages that the gateway refuses whenever they come.
+pub fn is_always_refused(message: usize) -> bool {
+    message % 40 == 7
+}
 
 /// One call, as it came.
 #[derive(Debug, Clone)]
@@ -40,7 +46,7 @@ pub struct Call {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Answer {
     Created,
-    /// Refused for now: not delivered, and the caller may know it.
+    /// Refused, for now or for good: not delivered, and the caller may know it.
     Busy(u16),
     /// 500: only the gateway knows.
     Broken,
@@ -128,7 +134,7 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     let body: Value = serde_json::from_slice(&body).expect("the body is JSON");
     let field = |name: &str| body[name].as_str().expect("a text").to_owned();
     let (number, text) = (field("number"), field("text"));
-    let (answer, is_delivered) = shared.decide();
+    let (answer, is_delivered) = shared.decide(number_in(&text));
     shared.clock.advance(LATENCY);
     let call = Call { at: shared.clock.now(), number, text, is_delivered, answer };
     let id = {
@@ -139,6 +145,7 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     let created = json!({ "key": { "id": format!("wamid-{id}") }, "status": "PENDING" }).to_string();
     match answer {
         Answer::Created => reply(&mut writer, "201 Created", &created),
+        Answer::Busy(401) => reply(&mut writer, "401 Unauthorized", "{}"),
         Answer::Busy(503) => reply(&mut writer, "503 Service Unavailable", "{}"),
         Answer::Busy(_) => reply(&mut writer, "429 Too Many Requests", "{}"),
         Answer::Broken => reply(&mut writer, "500 Internal Server Error", "{}"),
@@ -153,7 +160,10 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
 
 impl Shared {
     /// What becomes of a call, and whether the message is delivered all the same.
-    fn decide(&self) -> (Answer, bool) {
+    fn decide(&self, message: usize) -> (Answer, bool) {
+        if is_always_refused(message) {
+            return (Answer::Busy(401), false);
+        }
         let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
         if 10 <= dice.u8(0..100) {
             return (Answer::Created, true);

@@ -30,6 +30,8 @@ pub struct Roster {
     /// The ids that the clients got.
     ids: Vec<String>,
     pub start: DateTime<Utc>,
+    /// The tables, looked at once: asking the catalog at each tick would take most of the day.
+    tables: Option<Adopted>,
 }
 
 #[derive(Debug, Clone)]
@@ -50,8 +52,18 @@ pub struct Ended {
     pub outcome: Option<String>,
     pub reason: Option<String>,
     pub due: Option<DateTime<Utc>>,
+    /// When its outcome was written.
+    pub at: Option<DateTime<Utc>>,
+    pub tries: i64,
     /// Rows among the dead letters.
     pub dead: i64,
+}
+
+impl Message {
+    /// When it first fell due.
+    pub fn due(&self) -> DateTime<Utc> {
+        self.due.unwrap_or(self.queued_at)
+    }
 }
 
 impl Roster {
@@ -74,7 +86,13 @@ impl Roster {
             message.due = Some(start - TimeDelta::hours(hours));
         }
         messages.sort_by_key(|message| message.queued_at);
-        Self { messages, queued: 0, ids: Vec::new(), start }
+        Self { messages, queued: 0, ids: Vec::new(), start, tables: None }
+    }
+
+    /// A transaction, and the tables as they were found.
+    async fn open(&self, home: &Home) -> (AppTx, Adopted) {
+        let tables = self.tables.clone().expect("the team has settled in");
+        ((home.app().begin)().await.unwrap(), tables)
     }
 
     /// The message that a text tells of.
@@ -148,6 +166,7 @@ pub async fn settle_in(home: &Home, roster: &mut Roster) {
         roster.ids.push(id);
     }
     tx.commit().await.unwrap();
+    roster.tables = Some(adopted);
 }
 
 /// Queues what is queued by now.
@@ -156,7 +175,7 @@ pub async fn queue_until(home: &Home, roster: &mut Roster, now: DateTime<Utc>) {
     if ready == 0 {
         return;
     }
-    let (mut tx, adopted) = adopted(home).await;
+    let (mut tx, adopted) = roster.open(home).await;
     for index in roster.queued..roster.queued + ready {
         let message = &roster.messages[index];
         let insert = "insert into fila_mensagens (cliente_id, conteudo, tipo, agendar_para, created_at, prioridade) \
@@ -175,18 +194,19 @@ pub async fn queue_until(home: &Home, roster: &mut Roster, now: DateTime<Utc>) {
     roster.queued += ready;
 }
 
-/// Whether a run would find something to do, expiry and rescue included.
-pub async fn something_is_due(home: &Home, now: DateTime<Utc>) -> bool {
-    let (mut tx, adopted) = adopted(home).await;
+/// How many messages a run would find to do, expiry and rescue included.
+pub async fn due(home: &Home, roster: &Roster, now: DateTime<Utc>) -> u64 {
+    let (mut tx, adopted) = roster.open(home).await;
     let query = "select count(*) from fila_mensagens where status = 'processando' \
         or (status = 'pendente' and coalesce(@instant(agendar_para) <= @instant($1), 1 = 1))";
-    0 < adopted.count(&mut tx, query, &[now.into()]).await.unwrap()
+    adopted.count(&mut tx, query, &[now.into()]).await.unwrap()
 }
 
 /// Every row of the queue.
 pub async fn rows(home: &Home) -> Vec<Ended> {
     let (mut tx, adopted) = adopted(home).await;
     let query = "select conteudo, status, outcome, outcome_reason_code as reason, @instant(agendar_para) as due, \
+        @instant(outcome_at) as at, coalesce(tentativas, 0) as tries, \
         (select count(*) from fila_mensagens_dlq d where d.mensagem_id = @type(fila_mensagens_dlq.mensagem_id, f.id)) as dead \
         from fila_mensagens f";
     let rows = adopted.rows(&mut tx, query, &[]).await.unwrap();
@@ -196,6 +216,8 @@ pub async fn rows(home: &Home) -> Vec<Ended> {
         outcome: row.text("outcome"),
         reason: row.text("reason"),
         due: row.instant("due"),
+        at: row.instant("at"),
+        tries: row.whole("tries").unwrap(),
         dead: row.whole("dead").unwrap(),
     };
     rows.iter().map(ended).collect()

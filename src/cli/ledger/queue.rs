@@ -56,7 +56,7 @@ decided, and when, is kept in `metadata` of the message.")]
     /// Give dead letters up for good: their messages are cancelled
     #[command(after_help = "Examples:
   workers queue discard 4711
-  workers queue discard --all --reason FAILED_EXPIRED --dry-run")]
+  workers queue discard --all --reason unknown --dry-run")]
     Discard(DecideArguments),
 }
 

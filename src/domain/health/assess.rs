@@ -201,7 +201,7 @@ impl<'a> Judged<'a> {
             let queue = QueueHealth {
                 size: figures.left,
                 oldest_age_seconds: figures.oldest_age(self.now).num_seconds(),
-                running: figures.running,
+                running: snapshot.queue_running(&self.job.name),
                 failed: figures.failed,
                 sampled_age_seconds: Some(age(figures.at)),
             };
@@ -212,8 +212,8 @@ impl<'a> Judged<'a> {
         let queue = QueueHealth {
             size: snapshot.queue_size(&self.job.name),
             oldest_age_seconds: stats.oldest_due.map_or(0, age),
-            running: stats.running,
-            failed: stats.day.failures(),
+            running: Some(stats.running),
+            failed: Some(stats.day.failures()),
             sampled_age_seconds: snapshot.counted_at.map(age),
         };
         Some((self.job.name.clone(), queue))

@@ -122,10 +122,10 @@ fn concerns(alert: &Alert, draining: &[&Job]) -> bool {
 fn metrics(figures: &QueueFigures, now: DateTime<Utc>) -> FilaMetrics {
     FilaMetrics {
         pendentes: Some(figures.left),
-        processando: Some(figures.running),
-        enviadas_ultima_hora: Some(figures.done_1h),
-        erros_ultima_hora: Some(figures.errors_1h),
+        processando: figures.running,
+        enviadas_ultima_hora: figures.done_1h,
+        erros_ultima_hora: figures.errors_1h,
         mensagem_mais_antiga_min: Some(figures.oldest_age(now).num_minutes()),
-        travadas: Some(figures.stuck),
+        travadas: figures.stuck,
     }
 }

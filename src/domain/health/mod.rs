@@ -22,8 +22,9 @@ pub use jobs::{Executions, JobLists, JobsHealth, Promises};
 pub use queue::{QueueFigures, WatchedQueue};
 pub use rules::{
     AHEAD_LIMIT, CRITICAL_FAILURES, DATABASE_PATIENCE, Decide, EMPTY_SUCCESSES, ERROR_RATE, FEWEST_JUDGED,
-    FIGURES_PATIENCE, FILA_BACKLOG_LIMIT, FILA_ERRORS_LIMIT, FILA_OLDEST_LIMIT, FILA_STUCK_MANY, FIRST_STUCK, Finding, JobLook, LAG_LIMIT, Limit, Look, PLANNER_PATIENCE, QUEUE_LIMIT, RECENT_FAILURES, RULES,
-    Rule, Weight, alive, figures_seen, is_ahead, last_tick, scheduler_lag,
+    FIGURES_PATIENCE, FILA_BACKLOG_LIMIT, FILA_ERRORS_LIMIT, FILA_OLDEST_LIMIT, FILA_STUCK_MANY, FIRST_STUCK, Finding,
+    JobLook, LAG_LIMIT, Limit, Look, PLANNER_PATIENCE, QUEUE_LIMIT, RECENT_FAILURES, RULES, Rule, Weight, alive,
+    figures_seen, is_ahead, last_tick, scheduler_lag,
 };
 pub use snapshot::{Database, Day, FailedReload, JobStats, Planner, Slots, Snapshot};
 pub use stale::{Patience, STALE_SLACK, patience};

@@ -9,26 +9,43 @@ pub struct QueueFigures {
     pub at: DateTime<Utc>,
     /// What waits and is due.
     pub left: i64,
-    /// What waits for a later moment.
-    pub later: i64,
+    /// What waits for a later moment. This and all that is optional below: `None` = the look cannot tell.
+    pub later: Option<i64>,
     /// Since when the oldest of `left` has been due.
     pub oldest_due: Option<DateTime<Utc>>,
     /// What is being worked on.
-    pub running: i64,
+    pub running: Option<i64>,
     /// What has been worked on for longer than it can take: its worker is gone.
-    pub stuck: i64,
+    pub stuck: Option<i64>,
     /// What was given up and waits for a person.
-    pub failed: i64,
+    pub failed: Option<i64>,
     /// What ended well within an hour.
-    pub done_1h: i64,
+    pub done_1h: Option<i64>,
     /// What was given up within an hour.
-    pub errors_1h: i64,
+    pub errors_1h: Option<i64>,
 }
 
 impl QueueFigures {
     /// An empty queue.
     pub fn empty(at: DateTime<Utc>) -> Self {
-        Self { at, left: 0, later: 0, oldest_due: None, running: 0, stuck: 0, failed: 0, done_1h: 0, errors_1h: 0 }
+        let none = Some(0);
+        let (later, running, stuck, failed) = (none, none, none, none);
+        Self { later, running, stuck, failed, done_1h: none, errors_1h: none, ..Self::waiting(at, 0) }
+    }
+
+    /// A queue of which no more is known than what waits and is due.
+    pub fn waiting(at: DateTime<Utc>, left: i64) -> Self {
+        Self {
+            at,
+            left,
+            later: None,
+            oldest_due: None,
+            running: None,
+            stuck: None,
+            failed: None,
+            done_1h: None,
+            errors_1h: None,
+        }
     }
 
     /// How long the oldest has been due; zero = nothing is.

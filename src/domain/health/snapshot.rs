@@ -74,6 +74,12 @@ impl Snapshot {
         let of_runs = || self.jobs.get(job).map_or(0, |stats| stats.left.unwrap_or(stats.waiting));
         seen.unwrap_or_else(of_runs)
     }
+
+    /// What is being worked on of the job's queue: rows, or runs where its table cannot tell. `None` = neither is known yet.
+    pub fn queue_running(&self, job: &JobName) -> Option<i64> {
+        let seen = self.queue_of(job).and_then(|figures| figures.running);
+        seen.or_else(|| Some(self.jobs.get(job)?.running))
+    }
 }
 
 /// The loop that turns instants into runs.

@@ -205,9 +205,10 @@ pub struct QueueHealth {
     /// Runs that wait or are due; of a drained table, what waits there and is due.
     pub size: i64,
     pub oldest_age_seconds: i64,
-    pub running: i64,
-    /// Runs that failed in the last 24 h; of a drained table, what was given up and waits for a person.
-    pub failed: i64,
+    /// What is being worked on: rows, or runs where the table cannot tell.
+    pub running: Option<i64>,
+    /// Runs that failed in the last 24 h; of a drained table, what was given up and waits for a person. `None` = it cannot tell.
+    pub failed: Option<i64>,
     /// Age of these numbers.
     pub sampled_age_seconds: Option<i64>,
 }

@@ -11,6 +11,9 @@ const LEAST_PART_CHARS: usize = 4;
 /// Tables whose keys are names that people gave, such as the job `token_refresh`.
 const TABLES_OF_NAMES: [&str; 2] = ["jobs", "targets"];
 
+/// The table whose addresses are shown by scheme and host: the rest may be a key.
+const OUTBOUND: &str = "outbound";
+
 /// What is known to be secret besides what looks so.
 #[derive(Debug)]
 pub struct Masking {
@@ -34,6 +37,7 @@ impl Masking {
     pub fn table(&self, table: Value) -> Value {
         let Value::Object(entries) = table else { return self.value(table) };
         let masked = entries.into_iter().map(|(key, value)| match value {
+            outbound if key == OUTBOUND => (key, hosts_only(self.value(outbound))),
             Value::Object(named) if TABLES_OF_NAMES.contains(&key.as_str()) => {
                 let named = named.into_iter().map(|(name, value)| (name, self.value(value)));
                 (key, Value::Object(named.collect()))
@@ -96,6 +100,26 @@ fn hidden(value: Value) -> Value {
             entries.into_iter().map(|(key, value)| (key, hidden(value))).collect::<Map<_, _>>().into()
         }
         other => other,
+    }
+}
+
+/// All addresses within, without what follows their hosts.
+fn hosts_only(value: Value) -> Value {
+    match value {
+        Value::String(text) => host_only(&text).into(),
+        Value::Array(items) => items.into_iter().map(hosts_only).collect(),
+        Value::Object(entries) => {
+            entries.into_iter().map(|(key, value)| (key, hosts_only(value))).collect::<Map<_, _>>().into()
+        }
+        other => other,
+    }
+}
+
+fn host_only(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
+    match rest.find(['/', '?', '#']) {
+        Some(end) if end + 1 < rest.len() => format!("{scheme}://{}/{MASK}", &rest[..end]),
+        _ => text.into(),
     }
 }
 
@@ -189,6 +213,7 @@ mod tests {
             json!({ "jobs": { "a": { "get": format!("/x/{canary}/y"), "n": [canary], "d": "canary-db" } } }),
             json!({ "targets": { "b": { "base_url": format!("http://ana:{literal}@h"), "secret": literal } } }),
             json!({ "defaults": { "webhook": { "to": literal } } }),
+            json!({ "outbound": { "evolution": { "url": format!("https://zap.example.org/{literal}") } } }),
         ] {
             let shown = masking.table(place.clone()).to_string();
 

@@ -15,7 +15,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Engine;
 use crate::domain::{
-    health::{JobStats, Snapshot},
+    health::{Snapshot, WatchedQueue},
     job::JobName,
     run::{Outcome, Run},
     settle::{Next, Settlement},
@@ -165,23 +165,25 @@ impl Minute {
             // Without a schedule its runs come from producers; with something left it drains a table of the team's.
             let drains = snapshot.queues.contains_key(&job.name) || stats.is_some_and(|stats| stats.left.is_some());
             if job.schedule.is_none() || drains {
-                let sizes = stats.filter(|_| is_known).map(|stats| sizes(&job.name, stats, snapshot));
-                info!(component = "scheduler", job_name = %job.name, "{}", sign_of_life(sizes));
+                let sizes = stats.filter(|_| is_known).and_then(|_| sizes(&job.name, snapshot, now));
+                info!(component = "scheduler", job_name = %job.name, "{}", sign_of_life(sizes, is_known));
             }
         }
     }
 }
 
-/// What waits, and what is worked on.
-fn sizes(job: &JobName, stats: &JobStats, snapshot: &Snapshot) -> (i64, i64) {
-    let running = snapshot.queue_of(job).map_or(stats.running, |figures| figures.running);
-    (snapshot.queue_size(job), running)
+/// What waits, and what is worked on; `None` = nobody could look at its table lately.
+fn sizes(job: &JobName, snapshot: &Snapshot, now: DateTime<Utc>) -> Option<(i64, i64)> {
+    let is_seen = |queue: &WatchedQueue| queue.figures.is_some() && now - queue.seen_at() <= OLDEST_FIGURES;
+    let is_known = snapshot.queues.get(job).is_none_or(is_seen);
+    is_known.then(|| (snapshot.queue_size(job), snapshot.queue_running(job).unwrap_or(0)))
 }
 
-/// What a queue says once a minute; `None` = its figures are not known, or old.
-fn sign_of_life(sizes: Option<(i64, i64)>) -> String {
+/// What a queue says once a minute; `None` = its figures are not known, or old: those of the queue alone, or all of the database.
+fn sign_of_life(sizes: Option<(i64, i64)>, database_answers: bool) -> String {
     let Some((queued, processing)) = sizes else {
-        return "alive, size of the queue not known: the database does not answer".into();
+        let why = if database_answers { "nobody could look at it" } else { "the database does not answer" };
+        return format!("alive, size of the queue not known: {why}");
     };
     let empty = if (queued, processing) == (0, 0) { "alive, queue empty" } else { "alive" };
     format!("{empty} (queued={queued}, processing={processing})")

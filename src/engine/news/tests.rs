@@ -8,7 +8,7 @@ use super::{
     *,
 };
 use crate::domain::{
-    health::{QueueFigures, WatchedQueue},
+    health::{JobStats, QueueFigures, Snapshot, WatchedQueue},
     job::JobName,
     run::{ReplicaId, RunId, State, Trigger},
 };
@@ -164,7 +164,7 @@ fn nothing_is_summed_up_where_nobody_wants_it() {
 fn a_queue_says_that_it_is_alive_and_how_long_it_is() {
     let job = JobName::from_store("mensagens");
     let mut look = Snapshot::starting(ReplicaId(Uuid::nil()), "0.1.0", at(0));
-    let said = |look: &Snapshot| sign_of_life(Some(sizes(&job, &look.jobs[&job], look)));
+    let said = |look: &Snapshot| sign_of_life(sizes(&job, look, at(30)), true);
     look.jobs.insert(job.clone(), JobStats::new(at(0)));
 
     assert_eq!(said(&look), "alive, queue empty (queued=0, processing=0)");
@@ -172,8 +172,34 @@ fn a_queue_says_that_it_is_alive_and_how_long_it_is() {
     assert_eq!(said(&look), "alive (queued=3, processing=1)");
     look.jobs.values_mut().for_each(|stats| (stats.left, stats.running) = (Some(0), 0));
     assert_eq!(said(&look), "alive, queue empty (queued=0, processing=0)");
-    let seen = QueueFigures { left: 7, running: 2, ..QueueFigures::empty(at(0)) };
+    let seen = QueueFigures { left: 7, running: Some(2), ..QueueFigures::empty(at(0)) };
     look.queues.insert(job.clone(), WatchedQueue { figures: Some(seen), ..WatchedQueue::new(at(0)) });
     assert_eq!(said(&look), "alive (queued=7, processing=2)", "its table is newer than its runs");
-    assert_eq!(sign_of_life(None), "alive, size of the queue not known: the database does not answer");
+    assert_eq!(sign_of_life(None, false), "alive, size of the queue not known: the database does not answer");
+}
+
+#[test]
+fn a_queue_whose_table_cannot_tell_what_is_worked_on_shows_its_runs_and_is_not_called_empty() {
+    let job = JobName::from_store("entregas");
+    let mut look = Snapshot::starting(ReplicaId(Uuid::nil()), "0.1.0", at(0));
+    look.jobs.insert(job.clone(), JobStats { running: 1, ..JobStats::new(at(0)) });
+    let seen = QueueFigures::waiting(at(0), 0);
+    look.queues.insert(job.clone(), WatchedQueue { figures: Some(seen), ..WatchedQueue::new(at(0)) });
+
+    assert_eq!(sign_of_life(sizes(&job, &look, at(0)), true), "alive (queued=0, processing=1)");
+}
+
+#[test]
+fn a_number_of_a_table_that_nobody_could_look_at_lately_is_not_told_as_that_of_now() {
+    let job = JobName::from_store("fila_worker");
+    let mut look = Snapshot::starting(ReplicaId(Uuid::nil()), "0.1.0", at(0));
+    look.jobs.insert(job.clone(), JobStats::new(at(0)));
+    let seen = QueueFigures { left: 7, ..QueueFigures::empty(at(0)) };
+    look.queues.insert(job.clone(), WatchedQueue { figures: Some(seen), ..WatchedQueue::new(at(0)) });
+    let said = |look: &Snapshot, second| sign_of_life(sizes(&job, look, at(second)), true);
+
+    assert_eq!(said(&look, 90), "alive (queued=7, processing=0)");
+    assert_eq!(said(&look, 91), "alive, size of the queue not known: nobody could look at it");
+    look.queues.insert(job.clone(), WatchedQueue::new(at(91)));
+    assert_eq!(said(&look, 91), "alive, size of the queue not known: nobody could look at it");
 }

@@ -120,8 +120,8 @@ impl Plan {
         let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let left = whole(count(tx, &values, &self.left).await?);
         let stuck = match &self.stuck {
-            Some(stuck) => whole(count(tx, &values, &stuck.count).await?),
-            None => 0,
+            Some(stuck) => Some(whole(count(tx, &values, &stuck.count).await?)),
+            None => None,
         };
         let oldest_due = match &self.oldest {
             Some(oldest) => {
@@ -130,7 +130,7 @@ impl Plan {
             }
             None => None,
         };
-        Ok(QueueFigures { left, stuck, oldest_due, ..QueueFigures::empty(values.now) })
+        Ok(QueueFigures { stuck, oldest_due, ..QueueFigures::waiting(values.now, left) })
     }
 
     /// All statements of a run.

@@ -43,12 +43,12 @@ pub async fn ask(tx: &mut AppTx, now: DateTime<Utc>, stuck_before: DateTime<Utc>
     Ok(QueueFigures {
         at: now,
         left: count("due"),
-        later: count("later"),
+        later: Some(count("later")),
         oldest_due: row.instant("oldest"),
-        running: count("processing"),
-        stuck: count("stuck"),
-        failed: count("dead"),
-        done_1h: count("sent"),
-        errors_1h: count("errors"),
+        running: Some(count("processing")),
+        stuck: Some(count("stuck")),
+        failed: Some(count("dead")),
+        done_1h: Some(count("sent")),
+        errors_1h: Some(count("errors")),
     })
 }

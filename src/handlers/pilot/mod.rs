@@ -179,7 +179,7 @@ fn until(ctx: &Context) -> DateTime<Utc> {
 
 /// What a switch says, in the words that people use.
 fn truth(value: &str) -> Option<bool> {
-    match value.trim().to_ascii_lowercase().as_str() {
+    match value.trim().to_lowercase().as_str() {
         "true" | "1" | "yes" | "on" | "sim" => Some(true),
         "false" | "0" | "no" | "off" | "nao" | "não" => Some(false),
         _ => None,
@@ -205,6 +205,7 @@ mod tests {
             ("false", Some(false)),
             ("0", Some(false)),
             ("não", Some(false)),
+            ("NÃO", Some(false)),
             ("", None),
             ("maybe", None),
         ] {

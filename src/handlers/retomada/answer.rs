@@ -15,8 +15,8 @@ const SENT_WORDS: [&str; 3] = ["enviada", "enviado", "sent"];
 /// Longest text that is queued, in characters: what WhatsApp takes in one message.
 const MAX_TEXT_CHARS: usize = 4_096;
 
-/// Reads a good answer. An answer that says nothing of the above is an error: a message is only done when somebody said
-/// so. The words of the answer are never part of the error, because they may quote the client.
+/// Reads a good answer. An answer that says nothing of the above, or an empty text, is an error: a message is only done
+/// when somebody said so, and having nothing to say has a word of its own, `skipped`. The words of the answer are never part of the error, because they may quote the client.
 pub(super) fn understood(answer: &Value, field: Option<&str>) -> Result<Answer, String> {
     let Some(fields) = answer.as_object() else { return Err("answered with no JSON object".into()) };
     match judge::judge(fields, None) {
@@ -32,8 +32,10 @@ pub(super) fn understood(answer: &Value, field: Option<&str>) -> Result<Answer, 
         None => TEXT_FIELDS.iter().find_map(|name| fields.get(*name)),
     };
     match text {
-        Some(Value::Null) => Ok(Answer::Nothing),
-        Some(Value::String(text)) if text.trim().is_empty() => Ok(Answer::Nothing),
+        Some(Value::Null) => Err(format!("answered with null at {}", shown(field))),
+        Some(Value::String(text)) if text.trim().is_empty() => {
+            Err(format!("answered with an empty text at {}", shown(field)))
+        }
         Some(Value::String(text)) if text.chars().count() <= MAX_TEXT_CHARS => Ok(Answer::Text(text.trim().to_owned())),
         Some(Value::String(_)) => Err(format!("answered with a text of more than {MAX_TEXT_CHARS} characters")),
         Some(_) => Err(format!("answered with something other than text at {}", shown(field))),
@@ -86,8 +88,14 @@ mod tests {
             (json!({ "status": "Enviada" }), None, Ok(Answer::SentItself)),
             (json!({ "skipped": true }), None, Ok(Answer::Nothing)),
             (json!({ "status": "skipped", "reason": "opt-out" }), None, Ok(Answer::Nothing)),
-            (json!({ "resposta": null }), None, Ok(Answer::Nothing)),
-            (json!({ "resposta": "  " }), None, Ok(Answer::Nothing)),
+            (json!({ "skipped": true, "resposta": "" }), None, Ok(Answer::Nothing)),
+            (json!({ "resposta": null }), None, wrong("answered with null at resposta, texto, text, reply")),
+            (json!({ "resposta": "  " }), None, wrong("answered with an empty text at resposta, texto, text, reply")),
+            (
+                json!({ "data": { "texto": "" } }),
+                Some("data.texto"),
+                wrong("answered with an empty text at data.texto"),
+            ),
             (json!({ "status": "error", "resposta": "Oi!" }), None, wrong("answered that it failed: status is error")),
             (json!({ "success": false, "error": "about Ana" }), None, wrong("answered that it failed")),
             (json!({ "message": "processed" }), None, wrong("answered without resposta, texto, text, reply")),

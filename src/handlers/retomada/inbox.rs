@@ -21,6 +21,8 @@ pub(super) const MOST_TRIES: u32 = 3;
 const TIPO: &str = "resposta";
 /// Answers go before what nobody waits for.
 const PRIORIDADE: i32 = Outgoing::PRIORIDADE + 2;
+/// Characters that `processada_resultado` must hold: the mark of a try and the beginning of its reason.
+const LEAST_WIDTH: u32 = 40;
 /// Most of a reason that is kept with a row, in characters.
 const MAX_WHY_CHARS: usize = 200;
 
@@ -67,12 +69,17 @@ const COUNT_TRY: &str = concat!(
     waiting!()
 );
 
+/// Asked when a statement by the id changed nothing: is it done, or can the id not find its row?
+const STILL_WAITS: &str =
+    concat!("select count(*) from mensagens_fora_horario where cast(id as text) = $1 and ", waiting!());
+
 /// For `workers check`.
-pub(super) const TEXTS: [&str; 5] = [COUNT, COUNT_TRIED, PROCESS, PROCESS_REST, COUNT_TRY];
+pub(super) const TEXTS: [&str; 6] = [COUNT, COUNT_TRIED, PROCESS, PROCESS_REST, COUNT_TRY, STILL_WAITS];
 
 /// A message that came in while nobody was there.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Waiting {
+    /// Empty when the row has none, as a team's table on SQLite may.
     pub id: String,
     pub cliente_id: Option<String>,
     conversa_id: Option<String>,
@@ -106,6 +113,21 @@ pub(super) enum Left {
     Waiting,
     /// Its tries are used up.
     GivenUp,
+    /// It waits, and its row takes no mark.
+    Unmarkable,
+    /// It does not wait any more: somebody else has answered it.
+    Gone,
+}
+
+/// What became of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// So many messages were processed with it.
+    Processed(u64),
+    /// Somebody else was first.
+    Gone,
+    /// Nothing was queued, because the row takes no mark and would be answered again and again.
+    Unmarkable,
 }
 
 /// The table as one attempt works on it.
@@ -120,7 +142,11 @@ impl<'a> Inbox<'a> {
         let adopting = transaction::apart(ctx, move |tx| {
             Box::pin(async move { team::adopt(tx, &[&MENSAGENS_FORA_HORARIO, &FILA_MENSAGENS], may_create).await })
         });
-        Ok(Self { ctx, adopted: adopting.await? })
+        let adopted = adopting.await?;
+        match too_narrow(&adopted) {
+            Some(why) => Err(Failure::permanent(why)),
+            None => Ok(Self { ctx, adopted }),
+        }
     }
 
     /// Messages that this attempt has not tried yet, the oldest first; those that an earlier attempt of this run has
@@ -158,9 +184,8 @@ impl<'a> Inbox<'a> {
         .await
     }
 
-    /// Marks the message as processed at `now` and queues its answer, both or neither. How many messages were processed:
-    /// none when somebody else was first.
-    pub async fn answer(&self, message: &Waiting, answer: Answer, now: DateTime<Utc>) -> Result<u64, Failure> {
+    /// Marks the message as processed at `now` and queues its answer, both or neither.
+    pub async fn answer(&self, message: &Waiting, answer: Answer, now: DateTime<Utc>) -> Result<Taken, Failure> {
         let step =
             Step { adopted: self.adopted.clone(), message: message.clone(), now, run: self.ctx.run.id.to_string() };
         transaction::apart(self.ctx, move |tx| Box::pin(async move { step.take(tx, answer).await })).await
@@ -177,9 +202,15 @@ impl<'a> Inbox<'a> {
         } else {
             (Left::GivenUp, PROCESS, vec![id, self.ctx.now.into(), format!("erro:{why}").into()])
         };
-        let adopted = self.adopted.clone();
+        let (adopted, id) = (self.adopted.clone(), message.id.clone());
         transaction::apart(self.ctx, move |tx| {
-            Box::pin(async move { adopted.change(tx, statement, &params).await.map(|_| left) })
+            Box::pin(async move {
+                match adopted.change(tx, statement, &params).await? {
+                    0 if still_waits(tx, &adopted, &id).await? => Ok(Left::Unmarkable),
+                    0 => Ok(Left::Gone),
+                    _ => Ok(left),
+                }
+            })
         })
         .await
     }
@@ -197,6 +228,25 @@ impl<'a> Inbox<'a> {
     }
 }
 
+async fn still_waits(tx: &mut AppTx, adopted: &Adopted, id: &str) -> Result<bool, Failure> {
+    adopted.count(tx, STILL_WAITS, &[id.into()]).await.map(|rows| 0 < rows)
+}
+
+/// Why the marks of tries do not fit where they are kept, and what mends it; `None` = they do. PostgreSQL would cut them,
+/// and a message would be asked about again and again. SQLite keeps texts of any length.
+pub(super) fn too_narrow(adopted: &Adopted) -> Option<String> {
+    let kind = &adopted.column(MENSAGENS_FORA_HORARIO.name, "processada_resultado")?.kind;
+    let limited = kind.strip_prefix("character varying(").or_else(|| kind.strip_prefix("character("));
+    let width: u32 = limited?.strip_suffix(')')?.parse().ok()?;
+    (width < LEAST_WIDTH).then(|| {
+        format!(
+            "mensagens_fora_horario.processada_resultado is {kind} and cannot hold the mark of a try, at least \
+             {LEAST_WIDTH} characters; mend with: \
+             alter table mensagens_fora_horario alter column processada_resultado type text"
+        )
+    })
+}
+
 /// One message and its answer.
 struct Step {
     adopted: Adopted,
@@ -206,7 +256,7 @@ struct Step {
 }
 
 impl Step {
-    async fn take(self, tx: &mut AppTx, answer: Answer) -> Result<u64, Failure> {
+    async fn take(self, tx: &mut AppTx, answer: Answer) -> Result<Taken, Failure> {
         let result = match &answer {
             Answer::Text(_) => "resposta",
             Answer::Greeting(_) => "retomada",
@@ -216,16 +266,19 @@ impl Step {
         let params = [self.message.id.as_str().into(), self.now.into(), result.into()];
         let processed = self.adopted.change(tx, PROCESS, &params).await?;
         if processed == 0 {
-            return Ok(0);
+            let waits = still_waits(tx, &self.adopted, &self.message.id).await?;
+            return Ok(if waits { Taken::Unmarkable } else { Taken::Gone });
         }
+        let mut rest = 0;
         match answer {
-            Answer::Text(text) => self.queue(tx, text).await.map(|()| processed),
+            Answer::Text(text) => self.queue(tx, text).await?,
             Answer::Greeting(text) => {
                 self.queue(tx, text).await?;
-                Ok(processed + self.take_rest(tx).await?)
+                rest = self.take_rest(tx).await?;
             }
-            Answer::SentItself | Answer::Nothing => Ok(processed),
+            Answer::SentItself | Answer::Nothing => {}
         }
+        Ok(Taken::Processed(processed + rest))
     }
 
     async fn queue(&self, tx: &mut AppTx, text: String) -> Result<(), Failure> {

@@ -14,7 +14,10 @@ use serde_json::{Value, json};
 
 use super::{
     Context, Dialect, Ending, Handler, Scope, Statement, TeamTable, http,
-    team::tables::{FILA_MENSAGENS, MENSAGENS_FORA_HORARIO},
+    team::{
+        Adopted,
+        tables::{FILA_MENSAGENS, MENSAGENS_FORA_HORARIO},
+    },
 };
 use crate::{
     domain::{
@@ -139,6 +142,10 @@ impl Handler for Settings {
     fn statements(&self, _: Dialect) -> Vec<Statement> {
         let statement = |text: &str| Statement { text: text.into(), line: 1, database: None };
         inbox::TEXTS.iter().map(|text| statement(text)).collect()
+    }
+
+    fn doubts(&self, found: &Adopted) -> Vec<String> {
+        inbox::too_narrow(found).into_iter().collect()
     }
 
     fn team_tables(&self) -> Vec<&'static TeamTable> {

@@ -10,7 +10,7 @@ use tokio::time;
 use super::{
     Settings,
     endpoint::{Endpoint, Trouble},
-    inbox::{Answer, Inbox, Left, MOST_TRIES, Waiting},
+    inbox::{Answer, Inbox, Left, MOST_TRIES, Taken, Waiting},
 };
 use crate::{
     domain::run::{Failure, FailureKind, Report},
@@ -21,6 +21,10 @@ use crate::{
 const MOST_FAILURES_IN_A_ROW: u32 = 5;
 /// Most failures whose reasons are kept in the result.
 const MOST_REASONS: usize = 20;
+/// How often an answer is written before the row is taken to be at fault and not the database, and the wait before each
+/// further try: what the application said must not be lost over a moment without a database.
+const TRIES_TO_WRITE: u32 = 3;
+const WAIT_TO_WRITE: Duration = Duration::from_millis(250);
 /// When time is up the run goes on in a claim of its own, after this long.
 const GOES_ON_AFTER: Duration = Duration::from_secs(1);
 
@@ -33,7 +37,12 @@ pub(super) struct Round<'a> {
     done: u64,
     failed: u64,
     given_up: u64,
+    /// Of `failed`, those whose rows take no mark.
+    unmarkable: u64,
     failed_in_a_row: u32,
+    /// Ids of rows that failed and wait, one for each row: they are not looked at again in this attempt, whatever their
+    /// table keeps of the marks of their tries.
+    hidden: Vec<String>,
     reasons: Vec<Value>,
     /// A reading of the clock when the attempt began.
     begun: Duration,
@@ -66,7 +75,9 @@ impl<'a> Round<'a> {
             done: 0,
             failed: 0,
             given_up: 0,
+            unmarkable: 0,
             failed_in_a_row: 0,
+            hidden: Vec::new(),
             reasons,
             begun,
             last,
@@ -80,10 +91,12 @@ impl<'a> Round<'a> {
         };
         let (left, tried) = match self.inbox.counts().await {
             Ok(counts) => counts,
-            Err(failure) => return Err(self.ended_by(End::Failed(failure), None)),
+            // What ended the attempt says more than that the rest could not be counted.
+            Err(failure) if matches!(end, End::NoneWaits) => return Err(self.ended_by(End::Failed(failure), None)),
+            Err(_) => return Err(self.ended_by(end, None)),
         };
         // Earlier legs of this attempt, before its time was up, have failures too.
-        self.failed = self.failed.max(tried + self.given_up);
+        self.failed = self.failed.max(tried + self.given_up + self.unmarkable);
         match end {
             End::NoneWaits if self.failed == 0 || 0 < self.done => Ok(Done::Report(self.report(Some(left)))),
             end => Err(self.ended_by(end, Some(left))),
@@ -94,7 +107,8 @@ impl<'a> Round<'a> {
         let budget = length(self.ctx).saturating_sub(self.endpoint.as_ref().map_or(Duration::ZERO, |it| it.limit));
         let mut time_is_up = pin!(time::sleep(budget - budget / 10));
         loop {
-            let page = self.inbox.oldest(self.settings.batch).await?;
+            let hidden = u32::try_from(self.hidden.len()).unwrap_or(u32::MAX);
+            let page = self.fresh(self.inbox.oldest(self.settings.batch.saturating_add(hidden)).await?);
             if page.is_empty() {
                 return Ok(End::NoneWaits);
             }
@@ -110,8 +124,25 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// The rows of a page that this attempt has not failed on. Several rows may have one id, or none.
+    fn fresh(&self, mut page: Vec<Waiting>) -> Vec<Waiting> {
+        let mut hidden = self.hidden.clone();
+        page.retain(|message| match hidden.iter().position(|id| *id == message.id) {
+            Some(at) => {
+                hidden.swap_remove(at);
+                false
+            }
+            None => true,
+        });
+        page
+    }
+
     /// Answers one message. An error ends the attempt.
     async fn answer(&mut self, message: &Waiting) -> Result<(), Failure> {
+        if message.id.is_empty() {
+            self.note_failure(message, "the row has no id, so it cannot be marked as answered", Left::Unmarkable);
+            return Ok(());
+        }
         let answer = match &self.endpoint {
             None => Answer::Greeting(self.settings.greeting()),
             Some(endpoint) => match endpoint.ask(message).await {
@@ -120,17 +151,39 @@ impl<'a> Round<'a> {
                 Err(Trouble::OfMessage(why)) => return self.fail(message, &why).await,
             },
         };
-        let now = self.moment();
-        match self.inbox.answer(message, answer, now).await {
-            Ok(processed) => {
+        match self.write(message, answer).await {
+            Ok(Taken::Processed(processed)) => {
                 self.done += processed;
                 self.failed_in_a_row = 0;
+                Ok(())
+            }
+            Ok(Taken::Gone) => Ok(()),
+            Ok(Taken::Unmarkable) => {
+                self.note_failure(message, "its row does not take the mark that it was answered", Left::Unmarkable);
                 Ok(())
             }
             // The statement is wrong for every row.
             Err(failure) if failure.kind == FailureKind::Permanent => Err(failure),
             // Perhaps the database refuses this row; when it is away, the try cannot be counted either.
             Err(failure) => self.fail(message, &failure.message).await,
+        }
+    }
+
+    /// Writes an answer, more than once if it must be.
+    async fn write(&mut self, message: &Waiting, answer: Answer) -> Result<Taken, Failure> {
+        let (mut tries, mut may_be_written) = (0, false);
+        loop {
+            tries += 1;
+            let now = self.moment();
+            match self.inbox.answer(message, answer.clone(), now).await {
+                // The end of our own commit was not heard, and it had come.
+                Ok(Taken::Gone) if may_be_written => return Ok(Taken::Processed(1)),
+                Err(failure) if failure.kind != FailureKind::Permanent && tries < TRIES_TO_WRITE => {
+                    may_be_written |= !failure.before_effect;
+                    time::sleep(WAIT_TO_WRITE * tries).await;
+                }
+                end => return end,
+            }
         }
     }
 
@@ -144,17 +197,30 @@ impl<'a> Round<'a> {
 
     async fn fail(&mut self, message: &Waiting, why: &str) -> Result<(), Failure> {
         let left = self.inbox.count_try(message, why).await?;
-        self.failed += 1;
-        self.given_up += u64::from(left == Left::GivenUp);
-        self.failed_in_a_row += 1;
-        if self.reasons.len() < MOST_REASONS {
-            let given_up = left == Left::GivenUp;
-            self.reasons.push(json!({ "id": message.id, "error": why, "given_up": given_up }));
-        }
+        self.note_failure(message, why, left);
         if self.failed_in_a_row < MOST_FAILURES_IN_A_ROW {
             return Ok(());
         }
         Err(Failure::retry(format!("{MOST_FAILURES_IN_A_ROW} messages failed in a row, the last because {why}")))
+    }
+
+    fn note_failure(&mut self, message: &Waiting, why: &str, left: Left) {
+        if left == Left::Gone {
+            return;
+        }
+        let given_up = left == Left::GivenUp;
+        self.failed += 1;
+        self.given_up += u64::from(given_up);
+        if !given_up {
+            self.hidden.push(message.id.clone());
+        }
+        // Rows that take no mark come first in each attempt: they must not keep those behind them waiting.
+        let is_unmarkable = left == Left::Unmarkable;
+        self.unmarkable += u64::from(is_unmarkable);
+        self.failed_in_a_row += u32::from(!is_unmarkable);
+        if self.reasons.len() < MOST_REASONS {
+            self.reasons.push(json!({ "id": message.id, "error": why, "given_up": given_up }));
+        }
     }
 
     /// The failure that an attempt ends as which has not answered all. Each message was committed or left by itself, so

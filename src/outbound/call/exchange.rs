@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use reqwest::{
     Client, Response,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING},
+    header::{
+        CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING,
+    },
 };
 use serde_json::Value;
 

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use tokio::time;
 
 use super::opening::app_database;
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
         job::JobName,
         run::Failure,
     },
-    engine::queues::looking,
+    engine::queues::{LOOK_LIMIT, is_on, looking, too_slow},
     handlers::{QueueLook, Tools},
     job_table::{Entry, JobTable},
     store::{Depth, Store, StoreError},
@@ -44,7 +45,8 @@ pub struct QueueLine {
     pub problem: Option<String>,
 }
 
-/// Every queue of the table: rows that a job drains, and runs of jobs without a schedule.
+/// Every queue of the table: rows that a job drains, and runs of jobs without a schedule. As in the daemon, no table of a job that
+/// is switched off is looked at.
 pub async fn queues(
     store: &Store,
     table: &JobTable,
@@ -56,8 +58,12 @@ pub async fn queues(
     for entry in table.jobs.values() {
         let database = looking(store, app_database(store));
         let look = QueueLook { job: Arc::clone(&entry.job), now, tools: tools.clone(), database };
-        match entry.work.look(look).await {
-            Some(seen) => lines.push(of_table(entry, seen)),
+        let seen = match is_on(entry) {
+            true => time::timeout(LOOK_LIMIT, entry.work.look(look)).await.unwrap_or_else(|_| Some(Err(too_slow()))),
+            false => None,
+        };
+        match seen {
+            Some(seen) => lines.push(of_table(entry, seen, runs.get(&entry.job.name))),
             None if entry.job.schedule.is_none() => lines.push(of_runs(entry, &runs, now)),
             None => {}
         }
@@ -65,16 +71,16 @@ pub async fn queues(
     Ok(lines)
 }
 
-fn of_table(entry: &Entry, seen: Result<QueueFigures, Failure>) -> QueueLine {
+fn of_table(entry: &Entry, seen: Result<QueueFigures, Failure>, stats: Option<&JobStats>) -> QueueLine {
     let blank = blank(entry);
     match seen {
         Ok(figures) => QueueLine {
             size: Some(figures.left),
-            later: Some(figures.later),
+            later: figures.later,
             oldest_age_seconds: Some(figures.oldest_age(figures.at).num_seconds()),
-            running: Some(figures.running),
-            stuck: Some(figures.stuck),
-            failed: Some(figures.failed),
+            running: figures.running.or(stats.map(|stats| stats.running)),
+            stuck: figures.stuck,
+            failed: figures.failed,
             ..blank
         },
         Err(failure) => QueueLine { problem: Some(failure.message), ..blank },

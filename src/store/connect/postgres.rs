@@ -61,7 +61,8 @@ impl Postgres {
         let look_pool = pool.clone().min_connections(0).max_connections(1).connect_lazy_with(options.clone());
         let pool = pool.connect_lazy_with(options.clone());
         let masked_url = masked(&config.url)?;
-        let database = Self { pool, app_pool, look_pool, renewal: Mutex::new(None), options, direct, masked_url, pooled };
+        let database =
+            Self { pool, app_pool, look_pool, renewal: Mutex::new(None), options, direct, masked_url, pooled };
         database.refuse_standby().await?;
         Ok(database)
     }
@@ -161,7 +162,9 @@ impl Postgres {
         const BEGIN: &str = "begin isolation level repeatable read read only";
         match self.look_pool.begin_with(BEGIN).await.map_err(StoreError::from) {
             // The connection died while it was idle; the next one is new.
-            Err(StoreError::Unreachable(_)) if !self.look_pool.is_closed() => Ok(self.look_pool.begin_with(BEGIN).await?),
+            Err(StoreError::Unreachable(_)) if !self.look_pool.is_closed() => {
+                Ok(self.look_pool.begin_with(BEGIN).await?)
+            }
             answer => answer,
         }
     }

@@ -56,14 +56,13 @@ pub fn many_stuck(look: &JobLook<'_>) -> Option<Finding> {
 }
 
 fn stuck(look: &JobLook<'_>, least: i64) -> Option<Finding> {
-    let figures = look.fila().filter(|figures| least <= figures.stuck)?;
-    Some(look.found(None, format_args!("has {} messages that are stuck in sending", figures.stuck)))
+    let stuck = look.fila()?.stuck.filter(|stuck| least <= *stuck)?;
+    Some(look.found(None, format_args!("has {stuck} messages that are stuck in sending")))
 }
 
 pub fn errors(look: &JobLook<'_>) -> Option<Finding> {
-    let figures = look.fila().filter(|figures| FILA_ERRORS_LIMIT < figures.errors_1h)?;
-    let message = format!("gave {} messages up within an hour, more than {FILA_ERRORS_LIMIT}", figures.errors_1h);
-    Some(look.found(None, message))
+    let errors = look.fila()?.errors_1h.filter(|errors| FILA_ERRORS_LIMIT < *errors)?;
+    Some(look.found(None, format!("gave {errors} messages up within an hour, more than {FILA_ERRORS_LIMIT}")))
 }
 
 pub fn late(look: &JobLook<'_>) -> Option<Finding> {

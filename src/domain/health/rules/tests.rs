@@ -87,9 +87,9 @@ const EDGES: &[(AlertName, Change, i64, i64)] = &[
     (AlertName::QueueBacklog, |s, job, n| queue(s, job).left = n, 100, 101),
     (AlertName::QueueUnseen, |s, job, n| queue(s, job).at = ago(n), 120, 121),
     (AlertName::FilaBacklog, |s, job, n| queue(s, job).left = n, 500, 501),
-    (AlertName::FilaStuck, |s, job, n| queue(s, job).stuck = n, 0, 1),
-    (AlertName::FilaStuckMany, |s, job, n| queue(s, job).stuck = n, 9, 10),
-    (AlertName::FilaErrors, |s, job, n| queue(s, job).errors_1h = n, 10, 11),
+    (AlertName::FilaStuck, |s, job, n| queue(s, job).stuck = Some(n), 0, 1),
+    (AlertName::FilaStuckMany, |s, job, n| queue(s, job).stuck = Some(n), 9, 10),
+    (AlertName::FilaErrors, |s, job, n| queue(s, job).errors_1h = Some(n), 10, 11),
     (AlertName::FilaLate, |s, job, n| queue(s, job).oldest_due = Some(ago(n)), 3_600, 3_601),
 ];
 
