@@ -54,6 +54,14 @@ async fn seen(engine: &Engine, entry: &Entry, look: QueueLook) -> Option<Result<
     }
 }
 
+/// A transaction of the store as handlers get it.
+pub fn as_tx(connection: AppConnection) -> AppTx {
+    match connection {
+        AppConnection::Postgres(tx) => AppTx::Postgres(tx),
+        AppConnection::Sqlite(connection) => AppTx::Sqlite(connection),
+    }
+}
+
 /// Why a look that took longer than [`LOOK_LIMIT`] saw nothing.
 pub fn too_slow() -> Failure {
     Failure::retry(format!("no answer within {} s", LOOK_LIMIT.as_secs()))
@@ -66,11 +74,8 @@ pub fn looking(store: &Store, database: AppDatabase) -> AppDatabase {
         begin: Arc::new(move || {
             let store = store.clone();
             Box::pin(async move {
-                match store.begin_look().await {
-                    Ok(AppConnection::Postgres(tx)) => Ok(AppTx::Postgres(tx)),
-                    Ok(AppConnection::Sqlite(guard)) => Ok(AppTx::Sqlite(guard)),
-                    Err(error) => Err(Failure::retry(format!("cannot look: {error}"))),
-                }
+                let begun = store.begin_look().await.map(as_tx);
+                begun.map_err(|error| Failure::retry(format!("cannot look: {error}")))
             })
         }),
         ..database

@@ -33,8 +33,8 @@ impl Event {
         let columns = columns(adopted, |column| {
             params.push(match column {
                 "event_type" => self.kind.into(),
-                "cliente_id" => self.cliente_id.clone().into(),
-                "vaga_id" => self.vaga_id.clone().into(),
+                "cliente_id" => id_for(adopted, column, self.cliente_id.as_deref()),
+                "vaga_id" => id_for(adopted, column, self.vaga_id.as_deref()),
                 "event_props" => self.props.clone().into(),
                 _ => now.into(),
             });
@@ -43,6 +43,12 @@ impl Event {
         let statement = insert(&columns, "$1", "");
         adopted.change(tx, &statement, &params).await.map(|inserted| inserted == 1)
     }
+}
+
+/// An id for a column of the events: null where a team's column has ids of another kind, as what happened is told all the
+/// same.
+fn id_for(adopted: &Adopted, column: &str, id: Option<&str>) -> Param {
+    id.filter(|id| adopted.fits(BUSINESS_EVENTS.name, column, id)).into()
 }
 
 /// Forgets an event that only stood for something still to be done.

@@ -102,6 +102,11 @@ trait Handler: Sized + Clone + PartialEq + Serialize + DeserializeOwned + JsonSc
         Vec::new()
     }
 
+    /// The tables of the team that it only looks at, where they exist; `workers check` tells what they lack.
+    fn tables_looked_at(&self) -> Vec<&'static TeamTable> {
+        Vec::new()
+    }
+
     /// The tables of the team that it works on; its statements may wear the marks of [`team::Adopted`] then.
     fn team_tables(&self) -> Vec<&'static TeamTable> {
         Vec::new()
@@ -204,6 +209,11 @@ macro_rules! handlers {
             /// What is doubtful in these tables as they were found, to be told and no more.
             pub fn doubts(&self, found: &Adopted) -> Vec<String> {
                 match self { $(Self::$variant(settings) => settings.doubts(found)),+ }
+            }
+
+            /// The tables of the team that this work only looks at, where they exist.
+            pub fn tables_looked_at(&self) -> Vec<&'static TeamTable> {
+                match self { $(Self::$variant(settings) => settings.tables_looked_at()),+ }
             }
 
             /// The tables of the team that this work needs; the handler creates or adopts them when it runs.

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{
     AppTx, Context, Dialect, Ending, Handler, Statement, events,
     team::{
-        self, Adopted, Param, TeamTable,
+        self, Adopted, FoundColumn, Param, TeamTable,
         tables::{BUSINESS_EVENTS, VAGAS, VAGAS_WITH_TIMES},
         words::{self, Words},
     },
@@ -107,6 +107,13 @@ fn is_due(own: Dialect, part: impl Fn(&str) -> String) -> String {
     format!("status = 'reservada' and {} < {before}", civil_end(own, part))
 }
 
+/// A date that exists, at the beginning of a text: PostgreSQL has no cast that answers null for the 30th of February.
+const A_DATE: &str = "^(?!0000)(?:\
+    [0-9]{4}-(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|\
+    [0-9]{4}-(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|\
+    [0-9]{4}-02-(?:0[1-9]|1[0-9]|2[0-8])|\
+    (?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)";
+
 /// Shifts as they were found, and the moments that decide.
 struct Shifts {
     adopted: Adopted,
@@ -159,13 +166,27 @@ impl Shifts {
     fn events(&self, source: &str) -> String {
         let columns = events::columns(&self.adopted, |column| match column {
             "event_type" => format!("'{DUE}'"),
-            "cliente_id" if self.has_owner() => "due.cliente_id".into(),
+            "cliente_id" if self.has_owner() => self.id_for(column, "cliente_id"),
             "cliente_id" => "null".into(),
-            "vaga_id" => "due.id".into(),
+            "vaga_id" => self.id_for(column, "id"),
             "event_props" => "'{}'".into(),
             _ => "$2".into(),
         });
         events::insert(&columns, &format!("'{DUE}:' || cast(due.id as text)"), source)
+    }
+
+    /// An id of a shift for a column of the events. Of another type, and no value of that column's, it would spoil the whole
+    /// statement: then the event is told without.
+    fn id_for(&self, column: &str, from: &str) -> String {
+        let (own, events) = (self.adopted.column(VAGAS.name, from), self.adopted.column(BUSINESS_EVENTS.name, column));
+        let is_same = own.map(|it| &it.kind) == events.map(|it| &it.kind);
+        let pattern = events.filter(|_| self.adopted.dialect() == Dialect::Postgres && !is_same);
+        match pattern.and_then(FoundColumn::pattern) {
+            Some(pattern) => {
+                format!("case when cast(due.{from} as text) ~ '{pattern}' then cast(due.{from} as text) end")
+            }
+            None => format!("due.{from}"),
+        }
     }
 
     fn has_owner(&self) -> bool {
@@ -192,10 +213,14 @@ impl Shifts {
         let is_text = found.is_some_and(|found| found.kind == "text" || found.kind.starts_with("character"));
         match (self.adopted.dialect(), column) {
             (Dialect::Postgres, "data") if is_text => {
-                format!("substring({column} from '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}')")
+                format!("substring({column} from '{A_DATE}')")
             }
             (Dialect::Postgres, _) if is_text => {
                 format!("substring({column} from '^(?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?')")
+            }
+            // SQLite takes the 30th of February for the 2nd of March.
+            (Dialect::Sqlite, "data") => {
+                format!("(case when date(substr({column}, 1, 10)) = substr({column}, 1, 10) then {column} end)")
             }
             _ => column.to_owned(),
         }

@@ -93,6 +93,10 @@ impl Handler for Settings {
         statements::texts(own)
     }
 
+    fn tables_looked_at(&self) -> Vec<&'static TeamTable> {
+        vec![&TOUCHES]
+    }
+
     fn team_tables(&self) -> Vec<&'static TeamTable> {
         vec![&DOCTOR_STATE]
     }

@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::{
     domain::run::Failure,
+    engine::queues::as_tx,
     handlers::{AppDatabase, AppTx, adopt_orphans},
     store::{AppConnection, DaemonLock, DatabaseConfig, Store, StoreError},
 };
@@ -82,9 +83,7 @@ pub fn app_database(store: &Store) -> AppDatabase {
 }
 
 fn begun(connection: Result<AppConnection, StoreError>) -> Result<AppTx, Failure> {
-    match connection {
-        Ok(AppConnection::Postgres(tx)) => Ok(AppTx::Postgres(tx)),
-        Ok(AppConnection::Sqlite(guard)) => Ok(AppTx::Sqlite(guard)),
-        Err(error) => Err(Failure::retry(format!("cannot begin a transaction: {error}")).before_effect()),
-    }
+    connection
+        .map(as_tx)
+        .map_err(|error| Failure::retry(format!("cannot begin a transaction: {error}")).before_effect())
 }

@@ -6,20 +6,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
+use anyhow::bail;
+use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _, error::DatabaseError};
 use tracing::warn;
 
 use crate::{
     domain::{
         job::{Gate, JobName},
-        run::Failure,
+        run::{Failure, FailureKind},
     },
+    engine::queues::as_tx,
     handlers::{
         AppTx, Dialect, Statement,
         team::{self, TeamTable},
     },
     job_table::JobTable,
-    store::{AppConnection, DatabaseConfig, Kind, Store, StoreError},
+    store::{DatabaseConfig, Kind, Store, StoreError},
 };
 
 /// What is prepared for a job.
@@ -39,11 +41,12 @@ pub async fn refused_statements(
     table: &JobTable,
     database: &DatabaseConfig,
     may_create: bool,
-) -> Result<Vec<(JobName, String)>, StoreError> {
+) -> anyhow::Result<Vec<(JobName, String)>> {
     let is_postgres = database.url.starts_with("postgres");
     let own = if is_postgres { Dialect::Postgres } else { Dialect::Sqlite };
     let of_ours = statements(table, own);
-    let examined = table.jobs.values().any(|entry| entry.work.looks_at_database());
+    let examined =
+        table.jobs.values().any(|entry| entry.work.looks_at_database() || !entry.work.tables_looked_at().is_empty());
     if (of_ours.is_empty() && !examined) || !database_is_there(database) {
         return Ok(Vec::new());
     }
@@ -62,7 +65,24 @@ pub async fn refused_statements(
         let wrong = entry.work.examine(&mut tx).await.unwrap_or_else(|failure| vec![failure.message]);
         refused.extend(wrong.into_iter().map(|reason| (job.clone(), reason)));
     }
+    refused.extend(unusable_tables(table, &store).await?);
     Ok(refused)
+}
+
+/// What tables lack that jobs only look at, where they exist.
+async fn unusable_tables(table: &JobTable, store: &Store) -> anyhow::Result<Vec<(JobName, String)>> {
+    let mut lacking = Vec::new();
+    for (job, entry) in &table.jobs {
+        for looked_at in entry.work.tables_looked_at() {
+            let mut tx = begin(store).await?;
+            match team::look_at(&mut tx, looked_at).await {
+                Ok(_) => {}
+                Err(lacks) if lacks.kind == FailureKind::Permanent => lacking.push((job.clone(), lacks.message)),
+                Err(failure) => bail!(failure.message),
+            }
+        }
+    }
+    Ok(lacking)
 }
 
 /// What is doubtful in the tables of the team that jobs work on, one message each. A table that cannot be used at all is
@@ -71,7 +91,7 @@ pub async fn doubtful_tables(
     table: &JobTable,
     database: &DatabaseConfig,
     may_create: bool,
-) -> Result<Vec<(JobName, String)>, StoreError> {
+) -> anyhow::Result<Vec<(JobName, String)>> {
     let with_tables: Vec<_> = table.jobs.iter().filter(|(_, entry)| !entry.work.team_tables().is_empty()).collect();
     if with_tables.is_empty() || !database_is_there(database) {
         return Ok(Vec::new());
@@ -80,19 +100,12 @@ pub async fn doubtful_tables(
     let mut doubts = Vec::new();
     for (job, entry) in with_tables {
         // Dropped, and so rolled back.
-        let mut tx = begun(&store).await?;
+        let mut tx = begin(&store).await?;
         if let Ok(found) = team::adopt(&mut tx, &entry.work.team_tables(), may_create).await {
             doubts.extend(entry.work.doubts(&found).into_iter().map(|doubt| (job.clone(), doubt)));
         }
     }
     Ok(doubts)
-}
-
-async fn begun(store: &Store) -> Result<AppTx, StoreError> {
-    Ok(match store.begin_app().await? {
-        AppConnection::Postgres(tx) => AppTx::Postgres(tx),
-        AppConnection::Sqlite(connection) => AppTx::Sqlite(connection),
-    })
 }
 
 /// Statements and gates of all jobs.
@@ -120,18 +133,17 @@ pub fn database_is_there(database: &DatabaseConfig) -> bool {
 
 /// A transaction in the daemon's own database, as handlers get it.
 pub(super) async fn begin(store: &Store) -> Result<AppTx, StoreError> {
-    Ok(match store.begin_app().await? {
-        AppConnection::Postgres(tx) => AppTx::Postgres(tx),
-        AppConnection::Sqlite(connection) => AppTx::Sqlite(connection),
-    })
+    Ok(as_tx(store.begin_app().await?))
 }
 
 /// In a transaction of its own, which is rolled back: a refusal spoils it.
-async fn refusal(store: &Store, asked: &Asked<'_>, may_create: bool) -> Result<Option<String>, StoreError> {
+async fn refusal(store: &Store, asked: &Asked<'_>, may_create: bool) -> anyhow::Result<Option<String>> {
     let mut tx = begin(store).await?;
     let text = match as_taken(&mut tx, asked, may_create).await {
         Ok(text) => text,
-        Err(failure) => return Ok(Some(failure.message)),
+        Err(failure) if failure.kind == FailureKind::Permanent => return Ok(Some(failure.message)),
+        // Neither right nor wrong: the database could not be asked.
+        Err(failure) => bail!(failure.message),
     };
     let sql = AssertSqlSafe(text).into_sql_str();
     let answer = match &mut tx {
@@ -140,11 +152,22 @@ async fn refusal(store: &Store, asked: &Asked<'_>, may_create: bool) -> Result<O
     };
     match answer {
         Ok(()) => Ok(None),
-        Err(sqlx::Error::Database(refusal)) => {
+        Err(sqlx::Error::Database(refusal)) if !passes(&*refusal) => {
             let (line, kind, reason) = (asked.line, kind(store), refusal.message());
             Ok(Some(format!("line {line} of its SQL: the {kind} database says: {reason}")))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the same statement may be taken a moment later: somebody holds a lock, or the server goes down.
+fn passes(refusal: &dyn DatabaseError) -> bool {
+    let code = refusal.code().unwrap_or_default();
+    match code.parse::<u32>() {
+        // SQLite, whose codes say more in their higher bits: busy, locked, input or output.
+        Ok(number) if code.len() < 5 => [5, 6, 10].contains(&(number & 0xff)),
+        // PostgreSQL: connection, serialization, resources, locks and limits, shutdown, system.
+        _ => ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class)),
     }
 }
 

@@ -116,6 +116,46 @@ fn check_lets_a_database_that_is_there_read_the_sql_of_the_jobs() {
     say(&setup, &["check"], 0);
 }
 
+/// Runs statements on the daemon's database file.
+fn execute(setup: &Setup, statements: &'static str) {
+    let url = format!("sqlite://{}", setup.path("workers.db").display());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut database = SqliteConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql(statements).execute(&mut database).await.unwrap();
+    });
+}
+
+#[test]
+fn check_tells_what_a_table_lacks_that_is_only_looked_at_and_what_a_queue_refuses() {
+    let job = |name: &str| format!("[jobs.{name}]\nevery = \"5min\"\ntimezone = \"UTC\"\nrun.{name} = {{}}\n");
+    let jobs: String = ["handoffs", "fila", "report", "grupos"].map(job).concat();
+    let setup = Setup::new(&format!("version = 1\n{jobs}"));
+    say(&setup, &["migrate", "up"], 0);
+    say(&setup, &["check"], 0);
+    execute(&setup, "create table doctor_state (cliente_id text); create table fila_processamento_grupos (id integer)");
+
+    let refused = say(&setup, &["check"], 3);
+
+    let told = |job: &str, lacks: &str| refused.lines().any(|line| line.contains(job) && line.contains(lacks));
+    assert!(told("job `handoffs`", "table doctor_state lacks permission_state; add with: alter table"), "{refused}");
+    assert!(told("job `fila`", "table doctor_state lacks permission_state; add with: alter table"), "{refused}");
+    assert!(told("job `grupos`", "table fila_processamento_grupos lacks"), "{refused}");
+    assert!(!told("job `report`", "lacks"), "{refused}");
+    execute(
+        &setup,
+        "drop table doctor_state; drop table fila_processamento_grupos;
+        create table external_handoffs (id integer primary key);
+        create table fila_mensagens (id integer primary key, criada text)",
+    );
+    let refused = say(&setup, &["check"], 3);
+    let told = |job: &str, lacks: &str| refused.lines().any(|line| line.contains(job) && line.contains(lacks));
+    assert!(
+        told("job `report`", "table fila_mensagens lacks") && told("job `report`", "external_handoffs"),
+        "{refused}"
+    );
+}
+
 #[test]
 fn the_ledger_of_a_running_daemon_balances_and_a_row_taken_out_by_hand_is_missed() {
     let mut daemon = busy();

@@ -404,13 +404,7 @@ async fn what_lost_its_worker_is_rescued_and_never_sent_twice() {
                 "f just claimed by a stranger: processando - foreign 0",
             ]
         );
-        assert_eq!(
-            home.texts(DEAD).await,
-            [
-                "b claimed for the third time: stuck 3",
-                "c was being sent: unknown 1",
-            ]
-        );
+        assert_eq!(home.texts(DEAD).await, ["b claimed for the third time: stuck 3", "c was being sent: unknown 1",]);
 
         home.execute("delete from fila_mensagens where conteudo not like 'e%'").await;
         run(&home, noon() + TimeDelta::minutes(59)).await.expect("his hour is not over");

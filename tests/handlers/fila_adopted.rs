@@ -138,3 +138,25 @@ async fn dead_letters_that_cannot_hold_the_ids_are_told_before_one_dies() {
     home.execute(mend).await;
     run(&home, noon()).await.expect("the statement that was given repairs it");
 }
+
+#[tokio::test]
+async fn a_queue_that_is_made_beside_a_team_s_own_clients_takes_their_ids() {
+    let home = Home::postgres().await;
+    home.execute(
+        "create table clientes (id bigserial primary key, telefone text);
+        insert into clientes (telefone) values ('+55 11 95555-0101')",
+    )
+    .await;
+    made(&home).await;
+    home.execute(
+        "insert into fila_mensagens (conteudo, tipo, cliente_id, created_at) values
+          ('a', 'resposta', '1', '2025-01-08 11:00:00Z'), ('b nobody', 'resposta', 'nobody', '2025-01-08 11:00:00Z')",
+    )
+    .await;
+
+    let report = run(&home, noon()).await.expect("a run");
+
+    assert_eq!((report.items, report.items_failed), (Some(1), 1), "{report:?}");
+    let messages = "select conteudo || ' ' || status from fila_mensagens order by conteudo";
+    assert_eq!(home.texts(messages).await, ["a enviada", "b nobody pendente"]);
+}

@@ -8,7 +8,10 @@ use emponto::{
         run::{Failure, FailureKind, Report},
         schedule::Zone,
     },
-    handlers::{Context, Outbound, Scope, Targets, Tools, Work},
+    handlers::{
+        Context, Outbound, Scope, Targets, Tools, Work,
+        team::{self, tables},
+    },
     outbound::{Confidential, Hours},
 };
 use serde_json::{Value, json};
@@ -556,23 +559,23 @@ async fn mend(home: &Home) {
 }
 
 #[tokio::test]
-async fn an_end_that_cannot_be_told_is_taken_back_and_comes_with_the_next_run() {
+async fn an_end_whose_doctor_cannot_be_told_is_an_end_all_the_same_and_the_run_says_so() {
     for home in Home::both().await {
         made(&home).await;
         hand_off_with_doctor(&home, "ana", MADE).await;
         refuse(&home, "sistema").await;
 
-        let failure = run_at(&home, hours_after(MADE, 48, 0)).await.expect_err("all failed");
-        let afterwards = (home.texts(HANDOFFS).await, home.texts(EVENTS).await);
+        let report = run_at(&home, hours_after(MADE, 48, 0)).await.expect("it expired");
         mend(&home).await;
-        run_at(&home, hours_after(MADE, 48, 5)).await.expect("a run");
+        let again = run_at(&home, hours_after(MADE, 48, 5)).await.expect("a run");
 
-        assert_eq!(failure.kind, FailureKind::Retry);
-        assert!(failure.message.starts_with("nothing done, 1 failed: "), "{}", failure.message);
-        assert!(failure.message.contains("broken"), "{}", failure.message);
-        assert_eq!(afterwards, (vec!["ana pending 0 vaga reservada".to_owned()], Vec::new()));
+        assert_eq!((counts(&report), counts(&again)), ((Some(1), 1, Some(0)), (Some(0), 0, Some(0))));
+        let error = &result(&report, "errors")[0];
+        assert_eq!(error["message"], json!("expired"));
+        assert!(error["handoff"].is_string() && error["error"].to_string().contains("broken"), "{error}");
         assert_eq!(home.texts(HANDOFFS).await, ["ana expired 0 vaga aberta"]);
-        assert_eq!(home.texts(MESSAGES).await, ["sistema doctor pendente"]);
+        assert_eq!(home.texts(EVENTS).await, ["handoff_expired"]);
+        assert!(home.texts(MESSAGES).await.is_empty());
     }
 }
 
@@ -582,7 +585,16 @@ async fn a_handoff_that_is_refused_does_not_keep_the_others() {
         made(&home).await;
         hand_off_with_doctor(&home, "ana", MADE).await;
         hand_off(&home, "bia", MADE).await;
-        refuse(&home, "sistema").await;
+        let refusal = match home {
+            Home::Sqlite { .. } => {
+                "create trigger broken before update on vagas when new.titulo = 'ana'
+                begin select raise(abort, 'the trigger is broken'); end"
+            }
+            Home::Postgres { .. } => {
+                "alter table vagas add constraint broken check (titulo <> 'ana' or status = 'reservada')"
+            }
+        };
+        home.execute(refusal).await;
 
         let report = run_at(&home, hours_after(MADE, 48, 0)).await.expect("one was done");
 
@@ -591,6 +603,133 @@ async fn a_handoff_that_is_refused_does_not_keep_the_others() {
         assert!(error["handoff"].is_string() && error["error"].to_string().contains("broken"), "{error}");
         assert!(!error.to_string().contains("98765"), "no numbers in errors");
         assert_eq!(home.texts(HANDOFFS).await, ["ana pending 0 vaga reservada", "bia expired 0 vaga aberta"]);
+    }
+}
+
+#[tokio::test]
+async fn those_who_are_not_written_to_take_no_place_of_others() {
+    for home in Home::both().await {
+        made(&home).await;
+        home.execute(
+            "create table clientes (id integer primary key, telefone text, primeiro_nome text);
+            create table doctor_state (cliente_id text, permission_state text);
+            insert into clientes values (1, '+55 (11) 91111-1111', 'Ana');
+            insert into doctor_state values ('1', 'opted_out')",
+        )
+        .await;
+        for (name, made) in [("ana", MADE), ("bia", MADE), ("cid", "2025-01-06T13:01:00Z")] {
+            hand_off(&home, name, made).await;
+        }
+        home.execute(
+            "update external_handoffs set divulgador_telefone = '11 91111-1111' where divulgador_nome = 'ana';
+            update external_handoffs set divulgador_telefone = ' - ' where divulgador_nome = 'bia'",
+        )
+        .await;
+        let one_at_a_time = handoffs(json!({ "batch": 1 }), always());
+
+        let report = run_with(&home, &one_at_a_time, hours_after(MADE, 3, 0)).await.expect("a run");
+
+        assert_eq!(counts(&report), (Some(1), 0, Some(0)));
+        assert_eq!((result(&report, "opted_out"), result(&report, "without_number")), (&json!(1), &json!(1)));
+        let rows = ["ana pending 0 vaga reservada", "bia pending 0 vaga reservada", "cid contacted 1 vaga reservada"];
+        assert_eq!(home.texts(HANDOFFS).await, rows);
+    }
+}
+
+#[tokio::test]
+async fn a_count_of_follow_ups_that_cannot_be_is_lived_with() {
+    for home in Home::both().await {
+        made(&home).await;
+        for (name, count) in [("ana", "-1"), ("bia", "4")] {
+            hand_off(&home, name, MADE).await;
+            execute(
+                &home,
+                format!("update external_handoffs set followup_count = {count} where divulgador_nome = '{name}'"),
+            )
+            .await;
+        }
+
+        let early = run_at(&home, hours_after(MADE, 1, 0)).await.expect("nothing is due");
+        run_at(&home, hours_after(MADE, 2, 0)).await.expect("one is due");
+
+        assert_eq!(counts(&early), (Some(0), 0, Some(0)));
+        assert_eq!(home.texts(HANDOFFS).await, ["ana contacted 1 vaga reservada", "bia pending 4 vaga reservada"]);
+    }
+}
+
+#[tokio::test]
+async fn a_column_that_a_table_beside_lacks_stops_follow_ups_by_name_and_no_end() {
+    for lacking in [
+        "create table doctor_state (cliente_id text, temperature real)",
+        "create table clientes (id integer primary key, primeiro_nome text)",
+    ] {
+        for home in Home::both().await {
+            made(&home).await;
+            hand_off_with_doctor(&home, "ends", MADE).await;
+            hand_off(&home, "goes on", "2025-01-07T13:00:00Z").await;
+            home.execute(lacking).await;
+
+            let report = run_at(&home, hours_after(MADE, 48, 0)).await.expect("one expires");
+
+            assert_eq!(counts(&report), (Some(1), 1, Some(1)));
+            let note = report.note.expect("a note");
+            assert!(note.contains("lacks") && note.contains("add with: alter table"), "{note}");
+            assert_eq!(home.texts(HANDOFFS).await, ["ends expired 0 vaga aberta", "goes on pending 0 vaga reservada"]);
+            assert_eq!(home.texts(MESSAGES).await, ["sistema doctor pendente"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn tables_that_are_made_beside_a_team_s_own_take_ids_of_any_type() {
+    let home = Home::postgres().await;
+    home.execute(
+        "create table clientes (id bigserial primary key, telefone text, primeiro_nome text);
+        create table vagas (id bigserial primary key, titulo text, status text, cliente_id bigint);
+        insert into clientes (telefone, primeiro_nome) values ('5511900000000', 'Clara'), ('11 98765-4321', 'Ana');
+        insert into vagas (titulo, status, cliente_id) values ('ana', 'reservada', 1), ('bia', 'reservada', 1)",
+    )
+    .await;
+    made(&home).await;
+    home.execute(
+        "insert into external_handoffs (divulgador_nome, divulgador_telefone, vaga_id, cliente_id, created_at) values
+          ('ana', '5511987654321', '1', '1', '2025-01-06T13:00:00Z'),
+          ('bia', '5511987654321', 'two', 'nobody', '2025-01-06T13:00:00Z')",
+    )
+    .await;
+
+    let followed_up = run_at(&home, hours_after(MADE, 2, 0)).await.expect("follow-ups");
+    let expired = run_at(&home, hours_after(MADE, 48, 0)).await.expect("ends");
+
+    assert_eq!((counts(&followed_up), counts(&expired)), ((Some(2), 0, Some(0)), (Some(2), 0, Some(0))));
+    assert_eq!(home.texts(HANDOFFS).await, ["ana expired 1 vaga aberta", "bia expired 1 vaga -"]);
+    let queued =
+        "select tipo || ' ' || cliente_id || ' ' || left(conteudo, 11) from fila_mensagens order by created_at, 1";
+    assert_eq!(
+        home.texts(queued).await,
+        ["followup 2 Olá, ana! T", "followup 2 Olá, bia! T", "sistema 1 Olá, Clara!", "sistema nobody Olá, doutor"]
+    );
+}
+
+#[tokio::test]
+async fn a_notice_that_nobody_took_in_a_week_is_forgotten_and_without_slack_none_is_kept() {
+    let of_ends = "select event_type from business_events where event_type <> 'handoff_followup' order by event_type";
+    for home in Home::both().await {
+        made(&home).await;
+        hand_off(&home, "ana", MADE).await;
+        hand_off(&home, "bia", "2025-01-07T13:00:00Z").await;
+        let down = Server::answering(500, &[], "").await;
+
+        run_with(&home, &telling(&down), hours_after(MADE, 48, 0)).await.expect("one expired");
+        let waits = home.texts(of_ends).await;
+        let after_a_week = run_with(&home, &telling(&down), hours_after(MADE, 48 + 24 * 7, 1)).await;
+        let kept = home.texts(of_ends).await;
+        run_at(&home, hours_after(MADE, 48 + 24 * 7, 2)).await.expect("a run without Slack");
+
+        assert_eq!(waits, ["handoff_expired", "handoff_expired_notice"]);
+        after_a_week.expect("one expired");
+        assert_eq!(kept, ["handoff_expired", "handoff_expired", "handoff_expired_notice"]);
+        assert_eq!(home.texts(of_ends).await, ["handoff_expired", "handoff_expired"]);
     }
 }
 
@@ -755,6 +894,27 @@ async fn a_missing_column_is_named_with_the_statement_that_adds_it() {
         let statement = failure.message.strip_prefix(begin).unwrap_or_else(|| panic!("{}", failure.message)).to_owned();
         execute(&home, statement).await;
         run_at(&home, instant(MADE)).await.expect("the statement that was given repairs it");
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_refuses_who_is_no_client_is_doubtful_while_follow_ups_go() {
+    for home in Home::both().await {
+        home.execute("create table fila_mensagens (cliente_id text not null, conteudo text)").await;
+        let lacking = &tables::FILA_MENSAGENS;
+        let additions =
+            lacking.columns.iter().filter(|it| !["cliente_id", "conteudo", "created_at"].contains(&it.name));
+        for column in additions {
+            execute(&home, format!("alter table fila_mensagens add column {} text", column.name)).await;
+        }
+        execute(&home, "alter table fila_mensagens add column created_at text".into()).await;
+        let mut tx = (home.app().begin)().await.expect("the test's database answers");
+        let adopted = team::adopt(&mut tx, &[lacking], false).await.expect("it is there");
+
+        let doubts = handoffs(json!({}), always()).doubts(&adopted);
+
+        assert!(doubts.len() == 1 && doubts[0].starts_with("fila_mensagens.cliente_id must not be null"), "{doubts:?}");
+        assert!(handoffs(json!({ "follow_ups": false }), always()).doubts(&adopted).is_empty());
     }
 }
 

@@ -262,6 +262,74 @@ async fn a_team_s_own_tables_are_adopted_as_they_are() {
 }
 
 #[tokio::test]
+async fn a_date_that_no_calendar_has_is_undated_and_keeps_no_other_shift() {
+    for home in Home::both().await {
+        home.execute(
+            "create table vagas (id text primary key, titulo text, status text, data text, hora_inicio text, hora_fim text,
+              pendente_confirmacao_em text)",
+        )
+        .await;
+        home.execute(
+            "insert into vagas (id, titulo, status, hora_inicio, hora_fim, data) values
+              ('1', 'a', 'reservada', '07:00', '19:00', '2024-02-29'), ('2', 'b', 'reservada', '07:00', '19:00', '2000-02-29'),
+              ('3', 'c', 'reservada', '07:00', '19:00', '2024-12-31T00:00:00Z'),
+              ('4', 'd', 'reservada', '07:00', '19:00', '2023-02-29'), ('5', 'e', 'reservada', '07:00', '19:00', '1900-02-29'),
+              ('6', 'f', 'reservada', '07:00', '19:00', '2024-02-30'), ('7', 'g', 'reservada', '07:00', '19:00', '2024-13-45'),
+              ('8', 'h', 'reservada', '07:00', '19:00', '2024-04-31'), ('9', 'i', 'reservada', '07:00', '19:00', '2024-00-10')",
+        )
+        .await;
+
+        let report = run_at(&home, "2025-01-09T00:00:00Z").await.expect("no text spoils it");
+
+        assert_eq!(report.result, Some(json!({ "asked": 3, "undated": 6 })));
+        assert_eq!(
+            home.texts("select titulo from vagas where status <> 'reservada' order by id").await,
+            ["a", "b", "c"]
+        );
+    }
+}
+
+#[tokio::test]
+async fn tables_that_are_made_beside_a_team_s_own_take_ids_of_any_type() {
+    let home = Home::postgres().await;
+    home.execute(
+        "create table clientes (id bigserial primary key, telefone text);
+        create table vagas (id bigserial primary key, titulo text, status text, data date, hora_inicio time, hora_fim time,
+          cliente_id bigint, pendente_confirmacao_em timestamptz);
+        insert into vagas (titulo, status, data, hora_inicio, hora_fim, cliente_id)
+          values ('a', 'reservada', '2025-01-08', '07:00', '19:00', 7)",
+    )
+    .await;
+
+    let report = run_at(&home, "2025-01-09T00:00:00Z").await.expect("the events are created");
+
+    assert_eq!(report.items, Some(1));
+    assert_eq!(home.texts("select vaga_id || ' ' || cliente_id from business_events").await, ["1 7"]);
+}
+
+#[tokio::test]
+async fn an_id_that_the_team_s_events_cannot_hold_is_left_out_and_the_event_is_told() {
+    let home = Home::postgres().await;
+    home.execute(
+        "create table business_events (event_type text, dedupe_key text unique, vaga_id bigint, cliente_id uuid)",
+    )
+    .await;
+    made(&home).await;
+    home.execute(
+        "insert into vagas (titulo, status, data, hora_inicio, hora_fim, cliente_id) values
+          ('a', 'reservada', '2025-01-08', '07:00', '19:00', 'nobody'),
+          ('b', 'reservada', '2025-01-08', '07:00', '19:00', '00000000-0000-0000-0000-000000000077')",
+    )
+    .await;
+
+    run_at(&home, "2025-01-09T00:00:00Z").await.expect("no id spoils it");
+
+    assert_eq!(home.texts(EVENTS).await, ["shift_confirmation_due a", "shift_confirmation_due b"]);
+    let held = "select cast(cliente_id as text) from business_events where vaga_id is null and cliente_id is not null";
+    assert_eq!(home.texts(held).await, ["00000000-0000-0000-0000-000000000077"]);
+}
+
+#[tokio::test]
 async fn a_missing_column_is_named_with_the_statement_that_adds_it() {
     for home in Home::both().await {
         made(&home).await;

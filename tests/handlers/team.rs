@@ -173,3 +173,30 @@ async fn nulls_have_the_type_of_their_parameter() {
         assert_eq!((rows[0].text("status"), &json["a"][1]), (None, &"ação".into()));
     }
 }
+
+#[tokio::test]
+async fn a_table_that_we_made_shows_another_role_its_rows_once_it_has_the_documented_policy() {
+    let documented = include_str!("../../docs/handlers.md");
+    let statements =
+        ["grant select on vagas to leitura;", "create policy leitura on vagas for select to leitura using (true);"];
+    assert!(statements.iter().all(|statement| documented.contains(statement)), "docs/handlers.md has the statements");
+    let home = Home::postgres().await;
+    let mut tx = begun(&home).await;
+    team::adopt(&mut tx, &[&tables::VAGAS], true).await.expect("it is created");
+    let AppTx::Postgres(tx) = &mut tx else { unreachable!("it is PostgreSQL") };
+    // Roles are the server's, not the database's: this one goes with the transaction.
+    sqlx::raw_sql("create role leitura; insert into vagas (titulo) values ('a'); grant select on vagas to leitura")
+        .execute(&mut **tx)
+        .await
+        .expect("a second role");
+    let seen = "set local role leitura; select count(*) from vagas";
+    let mut counts = Vec::new();
+    for statement in ["", statements[1]] {
+        sqlx::raw_sql(statement).execute(&mut **tx).await.expect("a policy");
+        let rows = sqlx::raw_sql(seen).fetch_all(&mut **tx).await.expect("a look");
+        counts.push(sqlx::Row::get::<i64, _>(&rows[0], 0));
+        sqlx::raw_sql("reset role").execute(&mut **tx).await.expect("the owner again");
+    }
+
+    assert_eq!(counts, [0, 1]);
+}

@@ -3,8 +3,8 @@ create table if not exists business_events (
   id uuid primary key default gen_random_uuid(),
   event_type text not null,
   dedupe_key text unique,
-  cliente_id uuid,
-  vaga_id uuid,
+  cliente_id text,
+  vaga_id text,
   event_props jsonb not null default '{}',
   created_at timestamptz not null default now()
 );

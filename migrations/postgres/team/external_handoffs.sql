@@ -1,8 +1,8 @@
 -- Shifts that an outside recruiter was asked to confirm.
 create table if not exists external_handoffs (
   id uuid primary key default gen_random_uuid(),
-  vaga_id uuid,
-  cliente_id uuid,
+  vaga_id text,
+  cliente_id text,
   divulgador_nome text,
   divulgador_telefone text,
   status text not null default 'pending'

@@ -1,8 +1,8 @@
 -- Messages to people. Higher `prioridade` goes first.
 create table if not exists fila_mensagens (
   id uuid primary key default gen_random_uuid(),
-  cliente_id uuid,
-  conversa_id uuid,
+  cliente_id text,
+  conversa_id text,
   telefone text,
   conteudo text not null,
   tipo text not null default 'lembrete',

@@ -1,8 +1,8 @@
 -- What came in while nobody was there.
 create table if not exists mensagens_fora_horario (
   id uuid primary key default gen_random_uuid(),
-  cliente_id uuid,
-  conversa_id uuid,
+  cliente_id text,
+  conversa_id text,
   mensagem text,
   recebida_em timestamptz not null default now(),
   contexto jsonb not null default '{}',

@@ -6,7 +6,7 @@ create table if not exists vagas (
   hora_inicio time,
   hora_fim time,
   status text not null default 'aberta',
-  cliente_id uuid,
+  cliente_id text,
   pendente_confirmacao_em timestamptz,
   created_at timestamptz not null default now(),
   updated_at timestamptz

@@ -137,6 +137,10 @@ impl Handler for Settings {
         self.resolved.as_ref().map(Outbound::warnings).unwrap_or_default()
     }
 
+    fn tables_looked_at(&self) -> Vec<&'static TeamTable> {
+        vec![&send::LEADS]
+    }
+
     fn team_tables(&self) -> Vec<&'static TeamTable> {
         TABLES.to_vec()
     }

@@ -334,7 +334,7 @@ pub(super) fn outcome(tables: &Adopted, outcome: SendOutcome) -> Option<&'static
 /// For each outcome that the team's enumeration lacks, that it does and the statement that adds it.
 pub(super) fn missing_labels(tables: &Adopted) -> Vec<String> {
     let column = tables.column(FILA_MENSAGENS.name, "outcome").filter(|found| !found.labels.is_empty());
-    let Some(FoundColumn { kind, labels }) = column else { return Vec::new() };
+    let Some(FoundColumn { kind, labels, .. }) = column else { return Vec::new() };
     let missing =
         SendOutcome::ALL.iter().map(|outcome| outcome.word()).filter(|word| !labels.iter().any(|it| it == word));
     let message = |word| {

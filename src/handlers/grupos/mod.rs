@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Context, Done, Ending, Handler, Scope,
     http::{self, DEFAULT_TARGET},
+    team::TeamTable,
 };
 use crate::domain::{
     duration::Length,
@@ -77,6 +78,10 @@ impl Handler for Settings {
         self.endpoint = self.is_configured(scope).then(|| self.call());
         mistakes.extend(self.endpoint.iter_mut().flat_map(|endpoint| endpoint.check(scope)));
         mistakes
+    }
+
+    fn tables_looked_at(&self) -> Vec<&'static TeamTable> {
+        vec![&queue::FILA_PROCESSAMENTO_GRUPOS]
     }
 
     fn resumes(&self) -> bool {

@@ -26,7 +26,7 @@ const MOST_STAGES: u32 = 50;
 const MAX_STAGE_CHARS: usize = 60;
 
 /// The application's own queue. It belongs to its code, so it is never created here.
-static FILA_PROCESSAMENTO_GRUPOS: TeamTable = TeamTable {
+pub(super) static FILA_PROCESSAMENTO_GRUPOS: TeamTable = TeamTable {
     name: "fila_processamento_grupos",
     postgres: "",
     sqlite: "",

@@ -2,11 +2,14 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Attempt, Way};
+use super::{
+    Attempt, Way,
+    recruiter::{Recruiter, is_reachable},
+};
 use crate::{
     domain::run::Failure,
     handlers::{
-        AppTx,
+        AppTx, Dialect,
         team::{Adopted, Param, Row},
     },
 };
@@ -28,8 +31,10 @@ pub(super) struct Handoff {
     pub divulgador_telefone: Option<String>,
     /// When it ends, or has ended.
     pub until: Option<DateTime<Utc>>,
-    /// The newest follow-up that is due: 1 to 3.
+    /// The newest follow-up that is due: 1 to 3; 0 = none.
     pub stage: i64,
+    /// What is known of its recruiter, when it is to be followed up.
+    pub recruiter: Recruiter,
 }
 
 /// What is due, the oldest first; as much as a run takes.
@@ -41,6 +46,9 @@ pub(super) struct Due {
     pub total: u64,
     /// Open, and nobody knows since when or until when: they never end by themselves.
     pub undated: u64,
+    /// To be followed up, and the recruiter wants to be left alone, or has no number: they wait for nobody.
+    pub opted_out: u64,
+    pub without_number: u64,
 }
 
 const IS_OPEN: &str = "status in ('pending', 'contacted')";
@@ -71,7 +79,7 @@ fn ended() -> String {
 /// takes the number that is due now, and earlier ones never come: after an absence one message goes, not three.
 fn to_follow_up() -> String {
     format!(
-        "{IS_OPEN} and not {HAS_ENDED} and coalesce(followup_count, 0) < {STAGE}
+        "{IS_OPEN} and not {HAS_ENDED} and 0 < {STAGE} and coalesce(followup_count, 0) < {STAGE}
         and coalesce(@instant(last_followup_at) <= @instant($6), 1 = 1)"
     )
 }
@@ -94,8 +102,8 @@ pub(super) fn claim(set: &str) -> String {
 }
 
 /// The queries, for a database to prepare.
-pub(super) fn queries() -> Vec<String> {
-    let (ended, to_follow_up) = (ended(), to_follow_up());
+pub(super) fn queries(own: Dialect) -> Vec<String> {
+    let (ended, to_follow_up) = (ended(), format!("{} and {}", to_follow_up(), is_reachable(own)));
     vec![
         format!("select {COLUMNS} from external_handoffs where {ended}"),
         format!("select {COLUMNS}, {STAGE} as stage from external_handoffs where {to_follow_up}"),
@@ -110,12 +118,26 @@ impl Attempt {
         due.expiring = self.listed(tx, &ended(), ("0", self.until())).await?;
         due.total = counted(tx, adopted, &ended(), &self.until()).await?;
         if self.way() == Way::Open {
-            due.to_follow_up = self.listed(tx, &to_follow_up(), (STAGE, self.stages())).await?;
-            due.total += counted(tx, adopted, &to_follow_up(), &self.stages()).await?;
+            self.due_follow_ups(tx, &mut due).await?;
         }
         let undated = format!("{IS_OPEN} and coalesce(@instant(reserved_until), @instant(created_at)) is null");
         due.undated = counted(tx, adopted, &undated, &[]).await?;
         Ok(due)
+    }
+
+    /// Those who cannot or must not be written to are counted and not listed: they would keep the places of others.
+    async fn due_follow_ups(&self, tx: &mut AppTx, due: &mut Due) -> Result<(), Failure> {
+        let (adopted, stages) = (&self.adopted, self.stages());
+        let (old_enough, reachable) = (to_follow_up(), is_reachable(adopted.dialect()));
+        due.without_number = counted(tx, adopted, &format!("{old_enough} and not ({reachable})"), &stages).await?;
+        let mut which = format!("{old_enough} and {reachable}");
+        if let Some(opted_out) = self.has_opted_out() {
+            due.opted_out = counted(tx, adopted, &format!("{which} and {opted_out}"), &stages).await?;
+            which = format!("{which} and not ({opted_out})");
+        }
+        due.to_follow_up = self.listed(tx, &which, (STAGE, stages)).await?;
+        due.total += counted(tx, adopted, &which, &self.stages()).await?;
+        self.know_recruiters(tx, &mut due.to_follow_up).await
     }
 
     async fn listed(
@@ -163,6 +185,7 @@ impl Handoff {
             divulgador_telefone: row.text("divulgador_telefone"),
             until: row.instant("reserved_until").or(made),
             stage: row.whole("stage").unwrap_or_default(),
+            recruiter: Recruiter::default(),
         }
     }
 }

@@ -17,10 +17,12 @@ use crate::{
 const NAMELESS: &str = "doutor(a)";
 
 /// What became of one handoff.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Expiry {
     Expired {
         has_reopened: bool,
+        /// Why its doctor could not be told.
+        untold: Option<Failure>,
     },
     /// Somebody answered or expired it since it was looked for.
     Gone,
@@ -37,12 +39,26 @@ impl Attempt {
         let has_reopened = vaga::reopen(tx, &self.adopted, handoff, self.now).await?;
         let event = self.event(EXPIRED, handoff, json!({ "vaga_reaberta": has_reopened }));
         // A handoff that was opened again by hand may expire again; people are told of it once.
+        let mut untold = None;
         if event.record(tx, &self.adopted, self.now).await? {
-            self.tell_doctor(tx, handoff).await?;
-            // Slack is told after the commit. Until it was, this stands for the notice that is still to go.
-            self.event(NOTICE, handoff, json!({})).record(tx, &self.adopted, self.now).await?;
+            untold = self.try_to_tell_doctor(tx, handoff).await?;
+            if self.settings.resolved.slack.is_some() {
+                // Slack is told after the commit. Until it was, this stands for the notice that is still to go.
+                self.event(NOTICE, handoff, json!({})).record(tx, &self.adopted, self.now).await?;
+            }
         }
-        Ok(Expiry::Expired { has_reopened })
+        Ok(Expiry::Expired { has_reopened, untold })
+    }
+
+    /// A message that the queue refuses is taken back alone: the shift is for others now, whoever knows of it.
+    async fn try_to_tell_doctor(&self, tx: &mut AppTx, handoff: &Handoff) -> Result<Option<Failure>, Failure> {
+        self.adopted.change(tx, "savepoint doctor", &[]).await?;
+        let told = self.tell_doctor(tx, handoff).await;
+        if told.is_err() {
+            self.adopted.change(tx, "rollback to savepoint doctor", &[]).await?;
+        }
+        self.adopted.change(tx, "release savepoint doctor", &[]).await?;
+        Ok(told.err())
     }
 
     pub fn event(&self, kind: &'static str, handoff: &Handoff, props: serde_json::Value) -> Event {
@@ -75,9 +91,10 @@ impl Attempt {
     }
 
     async fn name_of(&self, tx: &mut AppTx, cliente_id: &str) -> Result<Option<String>, Failure> {
-        let Some(clients) = self.clients.as_ref().filter(|clients| clients.has("clientes", "primeiro_nome")) else {
+        let Ok(Some(clients)) = &self.clients else { return Ok(None) };
+        if !clients.has("clientes", "primeiro_nome") || !clients.fits("clientes", "id", cliente_id) {
             return Ok(None);
-        };
+        }
         let query = "select primeiro_nome from clientes where id = @type(clientes.id, $1) limit 1";
         let rows = clients.rows(tx, query, &[cliente_id.into()]).await?;
         let name = rows.first().and_then(|row| row.text("primeiro_nome"));

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Attempt, FOLLOWED_UP, Handoff, due, texts::Filling, vaga};
+use super::{Attempt, FOLLOWED_UP, Handoff, due, recruiter, texts::Filling, vaga};
 use crate::{
     domain::run::Failure,
     handlers::{
@@ -14,10 +14,6 @@ use crate::{
 
 /// What a recruiter without a name is called.
 const NAMELESS: &str = "colega";
-/// Clients with one number that are looked at.
-const MOST_CLIENTS: i64 = 20;
-/// Country code of Brazil, which a number may be written with or without.
-const COUNTRY: &str = "55";
 
 /// What became of one handoff.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,13 +30,13 @@ pub(super) enum FollowUp {
 
 impl Attempt {
     pub async fn follow_up(&self, tx: &mut AppTx, handoff: &Handoff) -> Result<FollowUp, Failure> {
-        let number: String =
-            handoff.divulgador_telefone.iter().flat_map(|it| it.chars()).filter(char::is_ascii_digit).collect();
+        // Where it cannot be told who wants to be left alone, nobody is written to.
+        self.clients.as_ref().and(self.permissions.as_ref()).map_err(Failure::clone)?;
+        let number = recruiter::digits(handoff.divulgador_telefone.as_deref());
         if number.is_empty() {
             return Ok(FollowUp::WithoutNumber);
         }
-        let clients = self.clients_with(tx, &number).await?;
-        if self.has_opted_out(tx, &clients).await? {
+        if handoff.recruiter.has_opted_out {
             return Ok(FollowUp::OptedOut);
         }
         let params = [self.now.into(), handoff.stage.into(), Param::from(handoff.id.as_str())];
@@ -55,18 +51,12 @@ impl Attempt {
         if !event.record(tx, &self.adopted, self.now).await? {
             return Ok(FollowUp::Known);
         }
-        self.message(tx, handoff, number, clients.into_iter().next()).await?.queue(tx, &self.adopted, self.now).await?;
+        self.message(tx, handoff, number).await?.queue(tx, &self.adopted, self.now).await?;
         Ok(FollowUp::Queued)
     }
 
     /// The row of the queue. Its client is the recruiter, when a client has that number: the doctor is not written to.
-    async fn message(
-        &self,
-        tx: &mut AppTx,
-        handoff: &Handoff,
-        number: String,
-        cliente_id: Option<String>,
-    ) -> Result<Outgoing, Failure> {
+    async fn message(&self, tx: &mut AppTx, handoff: &Handoff, number: String) -> Result<Outgoing, Failure> {
         let named = handoff.divulgador_nome.clone().filter(|name| !name.trim().is_empty());
         let filling = Filling {
             nome: named.unwrap_or_else(|| NAMELESS.into()),
@@ -74,7 +64,7 @@ impl Attempt {
             prazo: self.deadline_words(handoff),
         };
         Ok(Outgoing {
-            cliente_id,
+            cliente_id: handoff.recruiter.cliente_id.clone(),
             conversa_id: None,
             telefone: Some(number),
             conteudo: filling.into_text(self.settings.texts.followup(handoff.stage)),
@@ -83,59 +73,5 @@ impl Attempt {
             agendar_para: self.now,
             metadata: json!({ "job": self.job, "handoff_id": handoff.id, "followup": handoff.stage }),
         })
-    }
-
-    /// The clients that a number belongs to.
-    async fn clients_with(&self, tx: &mut AppTx, number: &str) -> Result<Vec<String>, Failure> {
-        let Some(clients) = &self.clients else { return Ok(Vec::new()) };
-        let digits = ["+", " ", "-", "(", ")", "."]
-            .iter()
-            .fold("cast(telefone as text)".to_owned(), |text, sign| format!("replace({text}, '{sign}', '')"));
-        let query = format!("select id from clientes where {digits} in ($1, $2) order by id limit {MOST_CLIENTS}");
-        let (long, short) = both_forms(number);
-        let rows = clients.rows(tx, &query, &[long.into(), short.into()]).await?;
-        Ok(rows.iter().filter_map(|row| row.text("id")).collect())
-    }
-
-    async fn has_opted_out(&self, tx: &mut AppTx, clients: &[String]) -> Result<bool, Failure> {
-        let Some(permissions) = &self.permissions else { return Ok(false) };
-        let query = "\
-            select count(*) from doctor_state
-            where cliente_id = @type(doctor_state.cliente_id, $1) and permission_state = 'opted_out'";
-        for client in clients {
-            if 0 < permissions.count(tx, query, &[client.as_str().into()]).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-}
-
-/// A number with and without its country code: people write both.
-fn both_forms(number: &str) -> (String, String) {
-    // Area code and number have 10 or 11 digits.
-    let short = number.strip_prefix(COUNTRY).filter(|rest| 10 <= rest.len()).unwrap_or(number);
-    let is_national = (10..=11).contains(&short.len());
-    (if is_national { format!("{COUNTRY}{short}") } else { number.to_owned() }, short.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_number_is_known_with_and_without_its_country_code() {
-        for (number, long, short) in [
-            ("5511987654321", "5511987654321", "11987654321"),
-            ("11987654321", "5511987654321", "11987654321"),
-            ("551134567890", "551134567890", "1134567890"),
-            // An area code that looks like the country's.
-            ("55987654321", "5555987654321", "55987654321"),
-            ("12025550123", "5512025550123", "12025550123"),
-            ("4915112345678", "4915112345678", "4915112345678"),
-            ("190", "190", "190"),
-        ] {
-            assert_eq!(both_forms(number), (long.to_owned(), short.to_owned()), "{number}");
-        }
     }
 }

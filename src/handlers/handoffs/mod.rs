@@ -4,6 +4,7 @@ mod due;
 mod expire;
 mod follow_up;
 mod notice;
+mod recruiter;
 mod tally;
 mod texts;
 mod vaga;
@@ -26,7 +27,11 @@ use super::{
     },
     transaction::apart,
 };
-use crate::domain::{job::JobName, run::Failure, schedule::Zone};
+use crate::domain::{
+    job::JobName,
+    run::{Failure, FailureKind},
+    schedule::Zone,
+};
 use due::{Due, Handoff};
 use tally::Tally;
 pub use texts::Texts;
@@ -94,15 +99,29 @@ impl Handler for Settings {
             let done = apart(&ctx, move |tx| Box::pin(async move { attempt.follow_up(tx, &handoff).await })).await;
             tally.follow_up((&id, stage), done);
         }
-        tally.slack(attempt.tell_slack(&ctx).await);
+        let told = attempt.tell_slack(&ctx, tally.expired()).await;
+        tally.slack(told);
         tally.ending().map(Done::Report)
     }
 
-    fn statements(&self, _: Dialect) -> Vec<Statement> {
+    fn statements(&self, own: Dialect) -> Vec<Statement> {
         let mut texts = vec![words::as_statement(&WORDS)];
-        texts.extend(due::queries());
+        texts.extend(due::queries(own));
         texts.extend([due::expire(""), due::claim(""), vaga::REOPEN.to_owned(), notice::QUERY.to_owned()]);
         texts.into_iter().map(|text| Statement { text, line: 1, database: None }).collect()
+    }
+
+    fn doubts(&self, found: &Adopted) -> Vec<String> {
+        let client = found.column(FILA_MENSAGENS.name, "cliente_id").filter(|_| self.follow_ups);
+        let remedy = match found.dialect() {
+            Dialect::Postgres => "mend with: alter table fila_mensagens alter column cliente_id drop not null",
+            Dialect::Sqlite => "make the table again without that constraint",
+        };
+        client.filter(|column| column.is_required).map(|_| format!("{NEEDS_CLIENTS}; {remedy}")).into_iter().collect()
+    }
+
+    fn tables_looked_at(&self) -> Vec<&'static TeamTable> {
+        vec![&CLIENTES, &PERMISSIONS]
     }
 
     fn team_tables(&self) -> Vec<&'static TeamTable> {
@@ -113,6 +132,9 @@ impl Handler for Settings {
         tables
     }
 }
+
+const NEEDS_CLIENTS: &str = "\
+    fila_mensagens.cliente_id must not be null, so a follow-up to a number that is no client's is refused";
 
 /// What it cannot do without. Numbers in the queue are not among them: handoffs expire without.
 const TABLES: [&TeamTable; 4] = [&EXTERNAL_HANDOFFS, &VAGAS, &BUSINESS_EVENTS, &FILA_MENSAGENS];
@@ -137,9 +159,9 @@ enum Way {
 struct Attempt {
     settings: Settings,
     adopted: Adopted,
-    /// Looked at when they exist.
-    clients: Option<Adopted>,
-    permissions: Option<Adopted>,
+    /// Looked at when they exist. A column that is missing stops the follow-ups, which hang on them, and no end.
+    clients: Result<Option<Adopted>, Failure>,
+    permissions: Result<Option<Adopted>, Failure>,
     job: JobName,
     zone: Zone,
     now: DateTime<Utc>,
@@ -153,8 +175,8 @@ impl Attempt {
         let begun = apart(ctx, move |tx| {
             Box::pin(async move {
                 let adopted = adopt(tx, may_create).await?;
-                let clients = team::look_at(tx, &CLIENTES).await?;
-                let permissions = team::look_at(tx, &PERMISSIONS).await?;
+                let clients = looked_at(tx, &CLIENTES).await?;
+                let permissions = looked_at(tx, &PERMISSIONS).await?;
                 let attempt = Self { settings, adopted, clients, permissions, job, zone, now };
                 let due = attempt.due(tx).await?;
                 Ok((Arc::new(attempt), due))
@@ -189,14 +211,23 @@ impl Attempt {
     }
 
     /// Tells Slack what it was not told yet. `None` = there was nothing to tell; `false` = there is no Slack.
-    async fn tell_slack(self: &Arc<Self>, ctx: &Context) -> Result<Option<bool>, Failure> {
+    async fn tell_slack(self: &Arc<Self>, ctx: &Context, expired: u64) -> Result<Option<bool>, Failure> {
         let attempt = Arc::clone(self);
         let untold = apart(ctx, move |tx| Box::pin(async move { attempt.untold(tx).await })).await?;
-        let Some(untold) = untold else { return Ok(None) };
+        let has_slack = self.settings.resolved.slack.is_some();
+        let Some(untold) = untold else { return Ok((!has_slack && 0 < expired).then_some(false)) };
         let was_told = people::tell_team(ctx, &self.settings.resolved, &untold.notice).await?;
         let attempt = Arc::clone(self);
         apart(ctx, move |tx| Box::pin(async move { attempt.was_told(tx, &untold).await })).await?;
         Ok(Some(was_told))
+    }
+}
+
+/// As `look_at`, with what is missing kept for those who need it.
+async fn looked_at(tx: &mut AppTx, table: &'static TeamTable) -> Result<Result<Option<Adopted>, Failure>, Failure> {
+    match team::look_at(tx, table).await {
+        Err(lacks) if lacks.kind == FailureKind::Permanent => Ok(Err(lacks)),
+        found => found.map(Ok),
     }
 }
 

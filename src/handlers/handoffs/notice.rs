@@ -10,6 +10,8 @@ use crate::{
 
 /// A notice that could not go for so long is given up.
 const GIVEN_UP_AFTER: TimeDelta = TimeDelta::days(7);
+/// Handoffs that expired so long ago are not looked at for what is to be given up.
+const LOOKED_AT_FOR: TimeDelta = TimeDelta::days(90);
 /// Handoffs that one notice stands for, and those of them that it names.
 const MOST_HANDOFFS: i64 = 200;
 const MOST_NAMED: usize = 20;
@@ -30,9 +32,26 @@ pub(super) const QUERY: &str = "\
     order by @instant(expired_at)
     limit $3";
 
+/// Forgets what was given up. Found from the handoffs, as events are looked for by their keys.
+const GIVE_UP: &str = "\
+    delete from business_events
+    where dedupe_key in (
+      select $1 || cast(id as text) from external_handoffs
+      where @instant(expired_at) < @instant($2) and @instant($3) <= @instant(expired_at)
+    )";
+
 impl Attempt {
+    /// Forgets notices that nobody took in time.
+    async fn give_up(&self, tx: &mut AppTx) -> Result<(), Failure> {
+        // Without Slack none is waited for.
+        let until = if self.settings.resolved.slack.is_some() { self.now - GIVEN_UP_AFTER } else { self.now };
+        let params = [format!("{NOTICE}:").into(), until.into(), Param::from(self.now - LOOKED_AT_FOR)];
+        self.adopted.change(tx, GIVE_UP, &params).await.map(drop)
+    }
+
     /// What Slack was not told yet; `None` = nothing.
     pub async fn untold(&self, tx: &mut AppTx) -> Result<Option<Untold>, Failure> {
+        self.give_up(tx).await?;
         let params = [format!("{NOTICE}:").into(), (self.now - GIVEN_UP_AFTER).into(), Param::from(MOST_HANDOFFS)];
         let rows = self.adopted.rows(tx, QUERY, &params).await?;
         if rows.is_empty() {

@@ -35,18 +35,25 @@ impl Tally {
             expired: 0,
             reopened: 0,
             followed_up: [0; 3],
-            opted_out: 0,
-            without_number: 0,
+            opted_out: due.opted_out,
+            without_number: due.without_number,
             slack: "nothing_to_tell",
             failures: Vec::new(),
         }
     }
 
+    /// How many expired so far.
+    pub fn expired(&self) -> u64 {
+        self.expired
+    }
+
     pub fn expiry(&mut self, id: &str, done: Result<Expiry, Failure>) {
         match done {
-            Ok(Expiry::Expired { has_reopened }) => {
+            Ok(Expiry::Expired { has_reopened, untold }) => {
                 self.expired += 1;
                 self.reopened += u64::from(has_reopened);
+                let about = json!({ "handoff": id, "message": "expired" });
+                self.failures.extend(untold.map(|failure| (about, failure)));
             }
             Ok(Expiry::Gone) => {}
             Err(failure) => return self.failures.push((json!({ "handoff": id }), failure)),
@@ -57,8 +64,10 @@ impl Tally {
     pub fn follow_up(&mut self, (id, stage): (&str, i64), done: Result<FollowUp, Failure>) {
         match done {
             Ok(FollowUp::Queued) => {
-                let place = usize::try_from(stage - 1).ok().and_then(|at| self.followed_up.get_mut(at));
-                *place.expect("a follow-up is the first, second or third") += 1;
+                // Only stages that are due are listed: 1 to 3.
+                if let Some(place) = usize::try_from(stage - 1).ok().and_then(|at| self.followed_up.get_mut(at)) {
+                    *place += 1;
+                }
             }
             Ok(FollowUp::OptedOut) => self.opted_out += 1,
             Ok(FollowUp::WithoutNumber) => self.without_number += 1,

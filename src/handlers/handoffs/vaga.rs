@@ -16,7 +16,7 @@ const NAMELESS: &str = "plantão";
 
 /// The shift as people call it: `Cardiologia (23/11, 19:00 às 07:00)`.
 pub(super) async fn words(tx: &mut AppTx, adopted: &Adopted, vaga_id: Option<&str>) -> Result<String, Failure> {
-    let Some(vaga_id) = vaga_id else { return Ok(NAMELESS.into()) };
+    let Some(vaga_id) = vaga_id.filter(|id| adopted.fits(VAGAS.name, "id", id)) else { return Ok(NAMELESS.into()) };
     let there = |column: &str| if adopted.has(VAGAS.name, column) { column.to_owned() } else { "null".into() };
     let (titulo, data, begin, end) = (there("titulo"), there("data"), there("hora_inicio"), there("hora_fim"));
     let query = format!(
@@ -36,13 +36,15 @@ pub(super) async fn reopen(
     handoff: &Handoff,
     now: DateTime<Utc>,
 ) -> Result<bool, Failure> {
-    let Some(vaga_id) = &handoff.vaga_id else { return Ok(false) };
-    let mut params = vec![Param::from(vaga_id.as_str())];
+    // What is no id of a shift is the id of none.
+    let vaga_id = handoff.vaga_id.as_deref().filter(|id| adopted.fits(VAGAS.name, "id", id));
+    let Some(vaga_id) = vaga_id else { return Ok(false) };
+    let mut params = vec![Param::from(vaga_id)];
     let mut statement = REOPEN.to_owned();
     // Where the shift says whose it is, a late handoff must not take it from the next one.
     if let Some(cliente_id) = handoff.cliente_id.as_deref().filter(|_| adopted.has(VAGAS.name, "cliente_id")) {
         params.push(cliente_id.into());
-        statement.push_str(" and (cliente_id is null or cliente_id = @type(vagas.cliente_id, $2))");
+        statement.push_str(" and (cliente_id is null or cast(cliente_id as text) = $2)");
     }
     if adopted.has(VAGAS.name, "updated_at") {
         params.push(now.into());

@@ -22,7 +22,7 @@ const WAITING: [&str; 2] = ["pendente", "processando"];
 const OPEN: [&str; 2] = ["pending", "contacted"];
 
 /// As `team::tables::FILA_MENSAGENS`, with what a report cannot do without: who sends is not asked.
-static MESSAGES: TeamTable = TeamTable {
+pub(super) static MESSAGES: TeamTable = TeamTable {
     name: "fila_mensagens",
     postgres: "",
     sqlite: "",
@@ -36,7 +36,7 @@ static MESSAGES: TeamTable = TeamTable {
 };
 
 /// As `team::tables::EXTERNAL_HANDOFFS`, with what a report cannot do without.
-static HANDOFFS: TeamTable = TeamTable {
+pub(super) static HANDOFFS: TeamTable = TeamTable {
     name: "external_handoffs",
     postgres: "",
     sqlite: "",

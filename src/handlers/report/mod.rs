@@ -12,7 +12,7 @@ use serde_json::json;
 pub use language::Language;
 pub use period::Period;
 
-use super::{Context, Done, Ending, Handler, Outbound, Scope, people};
+use super::{Context, Done, Ending, Handler, Outbound, Scope, people, team::TeamTable};
 use crate::domain::run::{Failure, Report};
 use counts::Counts;
 use page::Page;
@@ -35,6 +35,10 @@ impl Handler for Settings {
     fn check(&mut self, scope: &Scope<'_>) -> Vec<String> {
         self.resolved = scope.outbound.clone();
         Vec::new()
+    }
+
+    fn tables_looked_at(&self) -> Vec<&'static TeamTable> {
+        vec![&counts::MESSAGES, &counts::HANDOFFS]
     }
 
     async fn run(&self, ctx: Context) -> Ending {

@@ -10,6 +10,7 @@ use crate::handlers::AppTx;
 const COLUMNS_POSTGRES: &str = "\
     select a.attname::text as name,
            format_type(a.atttypid, a.atttypmod) as kind,
+           a.attnotnull as required,
            array(select e.enumlabel::text from pg_enum e where e.enumtypid = a.atttypid order by e.enumsortorder) as labels
     from pg_attribute a
     where a.attrelid = to_regclass($1)
@@ -22,16 +23,25 @@ pub(super) async fn columns(tx: &mut AppTx, table: &str) -> Result<BTreeMap<Stri
         AppTx::Postgres(tx) => {
             let rows = sqlx::query(COLUMNS_POSTGRES).persistent(false).bind(table).fetch_all(&mut **tx).await?;
             let column = |row: &sqlx::postgres::PgRow| {
-                let found = FoundColumn { kind: row.try_get("kind")?, labels: row.try_get("labels")? };
+                let found = FoundColumn {
+                    kind: row.try_get("kind")?,
+                    labels: row.try_get("labels")?,
+                    is_required: row.try_get("required")?,
+                };
                 Ok((row.try_get("name")?, found))
             };
             rows.iter().map(column).collect()
         }
         AppTx::Sqlite(tx) => {
-            let query = sqlx::query("select name, type from pragma_table_info($1)").bind(table);
+            let query =
+                sqlx::query("select name, type, \"notnull\" as required from pragma_table_info($1)").bind(table);
             let rows = query.fetch_all(&mut **tx).await?;
             let column = |row: &sqlx::sqlite::SqliteRow| {
-                let found = FoundColumn { kind: row.try_get("type")?, labels: Vec::new() };
+                let found = FoundColumn {
+                    kind: row.try_get("type")?,
+                    labels: Vec::new(),
+                    is_required: row.try_get("required")?,
+                };
                 Ok((row.try_get("name")?, found))
             };
             rows.iter().map(column).collect()

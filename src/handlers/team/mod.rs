@@ -71,6 +71,33 @@ pub struct FoundColumn {
     pub kind: String,
     /// The words of an enumeration; empty for other types.
     pub labels: Vec<String>,
+    /// It must not be null.
+    pub is_required: bool,
+}
+
+impl FoundColumn {
+    /// Whether a text becomes a value of this type, so that an id of another table can be given to it without spoiling the
+    /// statement.
+    pub fn takes(&self, text: &str) -> bool {
+        match self.kind.as_str() {
+            "uuid" => uuid::Uuid::parse_str(text).is_ok(),
+            "smallint" => text.parse::<i16>().is_ok(),
+            "integer" => text.parse::<i32>().is_ok(),
+            "bigint" => text.parse::<i64>().is_ok(),
+            _ => true,
+        }
+    }
+
+    /// A pattern of PostgreSQL for texts that become a value of this type; `None` = any text does.
+    pub fn pattern(&self) -> Option<&'static str> {
+        match self.kind.as_str() {
+            "uuid" => Some("^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"),
+            "smallint" => Some("^-?[0-9]{1,4}$"),
+            "integer" => Some("^-?[0-9]{1,9}$"),
+            "bigint" => Some("^-?[0-9]{1,18}$"),
+            _ => None,
+        }
+    }
 }
 
 /// Makes sure that tables can be worked on, inside the transaction that will do so. A missing table is created where
@@ -158,6 +185,12 @@ impl Adopted {
 
     pub fn has(&self, table: &str, column: &str) -> bool {
         self.column(table, column).is_some()
+    }
+
+    /// Whether a column is there and takes a text; on SQLite a column takes any.
+    pub fn fits(&self, table: &str, column: &str, text: &str) -> bool {
+        let is_sqlite = self.dialect == Dialect::Sqlite;
+        self.column(table, column).is_some_and(|found| is_sqlite || found.takes(text))
     }
 
     /// A statement as this database takes it. The error names the mark that cannot be resolved.

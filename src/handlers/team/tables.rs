@@ -28,8 +28,8 @@ team_tables! {
     /// Messages to people. Higher `prioridade` goes first.
     FILA_MENSAGENS = "fila_mensagens" {
         id new "uuid", "integer";
-        cliente_id new "uuid", "text";
-        conversa_id new "uuid", "text";
+        cliente_id new "text", "text";
+        conversa_id new "text", "text";
         telefone optional "text", "text";
         conteudo new "text", "text";
         tipo new "text not null default 'lembrete'", "text not null default 'lembrete'";
@@ -73,8 +73,8 @@ team_tables! {
     /// Shifts that an outside recruiter was asked to confirm.
     EXTERNAL_HANDOFFS = "external_handoffs" {
         id new "uuid", "integer";
-        vaga_id new "uuid", "text";
-        cliente_id new "uuid", "text";
+        vaga_id new "text", "text";
+        cliente_id new "text", "text";
         divulgador_nome new "text", "text";
         divulgador_telefone new "text", "text";
         status new "text not null default 'pending'", "text not null default 'pending'";
@@ -93,7 +93,7 @@ team_tables! {
         hora_inicio optional "time", "text";
         hora_fim optional "time", "text";
         status new "text not null default 'aberta'", "text not null default 'aberta'";
-        cliente_id optional "uuid", "text";
+        cliente_id optional "text", "text";
         pendente_confirmacao_em optional "timestamptz", "text";
         created_at optional "timestamptz not null default now()", "text";
         updated_at optional "timestamptz", "text";
@@ -110,16 +110,16 @@ team_tables! {
         id optional "uuid", "integer";
         event_type optional "text", "text";
         dedupe_key new "text unique", "text";
-        cliente_id optional "uuid", "text";
-        vaga_id optional "uuid", "text";
+        cliente_id optional "text", "text";
+        vaga_id optional "text", "text";
         event_props optional "jsonb not null default '{}'", "text not null default '{}'";
         created_at optional "timestamptz not null default now()", "text";
     }
     /// What came in while nobody was there.
     MENSAGENS_FORA_HORARIO = "mensagens_fora_horario" {
         id new "uuid", "integer";
-        cliente_id new "uuid", "text";
-        conversa_id new "uuid", "text";
+        cliente_id new "text", "text";
+        conversa_id new "text", "text";
         mensagem new "text", "text";
         recebida_em new "timestamptz not null default now()", "text";
         contexto optional "jsonb not null default '{}'", "text not null default '{}'";

@@ -90,7 +90,7 @@ mod tests {
     use crate::handlers::team::FoundColumn;
 
     fn adopted(dialect: Dialect) -> Adopted {
-        let id = FoundColumn { kind: "uuid".into(), labels: Vec::new() };
+        let id = FoundColumn { kind: "uuid".into(), ..FoundColumn::default() };
         Adopted { dialect, tables: BTreeMap::from([("vagas", BTreeMap::from([("id".into(), id)]))]) }
     }
 

@@ -45,7 +45,7 @@ mod tests {
 
     fn adopted(labels: &[&str]) -> Adopted {
         let labels = labels.iter().map(|label| (*label).to_owned()).collect();
-        let status = FoundColumn { kind: "vaga_status".into(), labels };
+        let status = FoundColumn { kind: "vaga_status".into(), labels, ..FoundColumn::default() };
         let vagas = BTreeMap::from([("status".into(), status)]);
         Adopted { dialect: Dialect::Postgres, tables: BTreeMap::from([("vagas", vagas)]) }
     }

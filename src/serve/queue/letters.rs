@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::{
     domain::run::Failure,
+    engine::queues::as_tx,
     handlers::{AppTx, fila::dead::DeadLetters},
-    store::{AppConnection, Store, StoreError},
+    store::{Store, StoreError},
 };
 
 pub use crate::handlers::fila::dead::{DeadLetter, Decided, Decision, Verdict, Which};
@@ -67,13 +68,6 @@ pub enum Trouble {
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
         Self::Tables(failure.message)
-    }
-}
-
-fn as_tx(connection: AppConnection) -> AppTx {
-    match connection {
-        AppConnection::Postgres(tx) => AppTx::Postgres(tx),
-        AppConnection::Sqlite(connection) => AppTx::Sqlite(connection),
     }
 }
 
