@@ -42,6 +42,7 @@ shutdown_grace = "1s"
 base_url = "http://127.0.0.1:{port}"
 [jobs.fila_processamento]
 every = "1s"
+timeout = "3s"
 [jobs.fila_processamento.run.drain]
 table    = "queue_profile"
 where    = "status = 'queued' and available_at <= :now"

@@ -111,7 +111,7 @@ impl MaxAttempts {
 pub struct Stuck {
     /// Which rows were claimed before `:stuck_before`.
     pub r#where: String,
-    /// How long a claim may stand; a minute longer than the job's `timeout` at least, whatever is given.
+    /// How long a claim may stand; 15 s longer than the job's `timeout` at least, whatever is given.
     pub after: Length,
 }
 

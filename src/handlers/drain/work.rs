@@ -41,8 +41,9 @@ const BETWEEN_WRITES: Duration = Duration::from_millis(200);
 const SHORTER_ERRORS: [usize; 2] = [200, 0];
 /// When the database does not let the ends of so many stuck rows be written, it is in trouble; the next run goes on.
 const MOST_UNANSWERED: usize = 3;
-/// A claim stands for so much longer than a run may take, whatever `stuck.after` says.
-const AFTER_THE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A claim stands for so much longer than a run may take, whatever `stuck.after` says: an attempt that is timed out has
+/// twice 5 s to end, first by itself and then by its abort.
+const AFTER_THE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Waits between tries are spread by this share, up and down, where the job's `retry` has jitter.
 const JITTER_SHARE: f64 = 0.25;
 

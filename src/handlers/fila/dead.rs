@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{decide::Transition, fits, message::Claimed, send::metadata_is_text};
+use super::{decide::Transition, message::Claimed, send::metadata_is_text};
 use crate::{
     domain::run::Failure,
     handlers::{
@@ -265,7 +265,7 @@ impl DeadLetters {
     }
 
     fn fits(&self, table: &str, column: &str, id: &str) -> bool {
-        self.0.column(table, column).is_some_and(|found| fits(found, id))
+        self.0.column(table, column).is_some_and(|found| found.takes(id))
     }
 }
 

@@ -2,7 +2,10 @@
 
 use chrono::{DateTime, Datelike, NaiveTime, TimeDelta, Utc};
 
-use super::message::{Claimed, Lead, usable};
+use super::{
+    limits::longest_send,
+    message::{Claimed, Lead, usable},
+};
 use crate::{
     domain::{clean, schedule::Zone},
     outbound::{Delivery, Outbound, SendOutcome},
@@ -176,8 +179,10 @@ fn holds(message: &Claimed, lead: Option<&Lead>, rules: &Rules, now: DateTime<Ut
     {
         hold(SendOutcome::BlockedContactCap, "contact_cap", next_week(&rules.zone, now));
     }
-    if !rules.outbound.hours.is_open(now, &rules.zone) {
-        hold(SendOutcome::BlockedQuietHours, "quiet_hours", now);
+    // Begun just before closing it could arrive after.
+    let arrives = now + longest_send(rules);
+    if let Some(closed) = [now, arrives].into_iter().find(|moment| !rules.outbound.hours.is_open(*moment, &rules.zone)) {
+        hold(SendOutcome::BlockedQuietHours, "quiet_hours", closed);
     }
     holds
 }

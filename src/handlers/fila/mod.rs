@@ -19,14 +19,14 @@ use serde::{Deserialize, Serialize};
 use super::{
     Context, Dialect, Done, Ending, Handler, Outbound, QueueLook, Scope, Statement, TeamTable, people,
     team::{
-        self, Adopted, FoundColumn,
+        self, Adopted,
         tables::{CLIENTES, FILA_MENSAGENS, FILA_MENSAGENS_DLQ, OUTBOUND_LIMITS},
     },
     transaction,
 };
 use crate::{
     clock::Clock,
-    domain::{duration::Length, health::QueueFigures, job::Job, run::Failure},
+    domain::{duration::Length, health::QueueFigures, job::Job, run::{Failure, FailureKind}},
     outbound::Delivery,
 };
 use decide::{Rules, answered};
@@ -43,9 +43,12 @@ const MOST_CLAIMS: u32 = 20;
 const AFTER_THE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What the end of a call may take to be written when an attempt is cancelled.
 const STOP_GRACE: Duration = Duration::from_secs(5);
-/// How often the end of a call is written before it is given up, and the wait before each further try.
-const TRIES_TO_RECORD: u32 = 4;
-const WAIT_TO_RECORD: Duration = Duration::from_millis(250);
+/// What an attempt has begun it writes down, also when the database is away for a while: tried again after these waits, the
+/// last of them repeated.
+const WAITS_TO_WRITE: [Duration; 4] =
+    [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(3)];
+/// About a minute: as long as a database may take to fail over.
+const MOST_TRIES_TO_WRITE: usize = 20;
 
 /// Settings of `run.fila`. When and how often people are written to stands in `[outbound]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -343,32 +346,40 @@ impl Round<'_> {
             match recorded {
                 // The last answer was lost, and the transaction had ended: the row is as it should be.
                 Ok(Recorded::Lost) if 1 < tries => return Ok(Recorded::Written),
-                Err(_) if tries < TRIES_TO_RECORD => tokio::time::sleep(WAIT_TO_RECORD * tries).await,
+                Err(failure) if failure.kind == FailureKind::Retry && self.waits(tries).await => {}
                 end => return end,
             }
         }
     }
 
+    /// Waits before a further try to write; `false` = the attempt must end before.
+    async fn waits(&self, tries: usize) -> bool {
+        let wait = WAITS_TO_WRITE[tries.min(WAITS_TO_WRITE.len()) - 1];
+        let until = self.time.now() + TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX);
+        let there_is_time = tries < MOST_TRIES_TO_WRITE && until < self.ctx.deadline;
+        if there_is_time {
+            tokio::time::sleep(wait).await;
+        }
+        there_is_time
+    }
+
     /// Puts back what was not begun and counts what is due.
     async fn close(&self, unsent: Vec<Claimed>) -> Result<u64, Failure> {
-        let (room, now) = (Arc::clone(&self.room), self.time.now());
-        transaction::apart(self.ctx, move |tx| {
-            Box::pin(async move {
-                send::release(tx, &room.tables, &unsent).await?;
-                room.tables.count(tx, statements::LEFT, &[now.into()]).await
+        let mut tries = 0;
+        loop {
+            let (room, now, unsent) = (Arc::clone(&self.room), self.time.now(), unsent.clone());
+            let closed = transaction::apart(self.ctx, move |tx| {
+                Box::pin(async move {
+                    send::release(tx, &room.tables, &unsent).await?;
+                    room.tables.count(tx, statements::LEFT, &[now.into()]).await
+                })
             })
-        })
-        .await
-    }
-}
-
-/// Whether a text can be a value of a column of ids. PostgreSQL fails the whole transaction for one that cannot.
-fn fits(column: &FoundColumn, text: &str) -> bool {
-    match column.kind.as_str() {
-        "uuid" => uuid::Uuid::parse_str(text).is_ok(),
-        "smallint" => text.parse::<i16>().is_ok(),
-        "integer" => text.parse::<i32>().is_ok(),
-        "bigint" => text.parse::<i64>().is_ok(),
-        _ => true,
+            .await;
+            tries += 1;
+            match closed {
+                Err(failure) if failure.kind == FailureKind::Retry && self.waits(tries).await => {}
+                end => return end,
+            }
+        }
     }
 }

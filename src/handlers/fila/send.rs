@@ -7,7 +7,6 @@ use chrono::{DateTime, Utc};
 use super::{
     dead,
     decide::{Decision, Known, Rules, Status, Transition, decide, not_begun},
-    fits,
     limits::{self, Place, Refused},
     message::{Claimed, Lead},
     statements::{
@@ -155,7 +154,7 @@ async fn known(tx: &mut AppTx, room: &Room, message: &Claimed) -> Result<Known, 
     let Some(client) = message.client.as_deref() else { return Ok(known) };
     let has = |adopted: &Adopted, table, column| {
         // A client that cannot be one of the table is not looked for: the cast would fail the whole transaction.
-        adopted.column(table, column).is_some_and(|found| fits(found, client))
+        adopted.column(table, column).is_some_and(|found| found.takes(client))
     };
     if known.number.is_none() && has(&room.tables, CLIENTES.name, "id") {
         let rows = room.tables.rows(tx, CLIENT_NUMBER, &[client.into()]).await?;
@@ -290,7 +289,7 @@ async fn touch(tx: &mut AppTx, room: &Room, message: &Claimed, now: DateTime<Utc
     let (Some(leads), Some(client)) = (room.leads.as_ref().filter(|_| room.record_contacts), &message.client) else {
         return Ok(());
     };
-    let is_client = leads.column(LEADS.name, "cliente_id").is_some_and(|found| fits(found, client));
+    let is_client = leads.column(LEADS.name, "cliente_id").is_some_and(|found| found.takes(client));
     let is_kept = ["last_outbound_at", "contact_count_7d"].iter().all(|column| leads.has(LEADS.name, column));
     if is_client && is_kept {
         let contacts = Param::Whole(Some(message.is_proactive().into()));

@@ -12,7 +12,7 @@ use sqlx::{
 };
 use tokio::{
     sync::{Mutex, OwnedMutexGuard},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{Described, writer::Writer};
@@ -26,6 +26,10 @@ use crate::store::{
 const READERS: u32 = 4;
 /// Another process (a command line) may hold the write lock this long.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
+/// What SQLite says of a file that somebody else has locked: the lower byte of its codes.
+const SQLITE_BUSY: i32 = 5;
+/// Between two looks at whether he has let go.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// 3.51.3 repairs a corruption of WAL files under concurrent checkpoints (sqlite.org/wal.html, "The WAL-Reset Bug").
 const OLDEST_VERSION: (u32, u32, u32) = (3, 51, 3);
 
@@ -52,7 +56,7 @@ impl Sqlite {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(synchronous)
             .disable_statement_logging();
-        let mut connection = writing.connect().await.map_err(|error| unusable(&path, &error.to_string()))?;
+        let mut connection = connected(&writing).await.map_err(|error| unusable(&path, &error.to_string()))?;
         refuse_old_version(&mut connection).await?;
         let reading = options.read_only(true).disable_statement_logging();
         let readers = SqlitePoolOptions::new().max_connections(READERS).test_before_acquire(false);
@@ -131,6 +135,29 @@ impl Sqlite {
         // A checkpoint that cannot be made now is made at the next start.
         let _ = sqlx::raw_sql("pragma wal_checkpoint(truncate)").execute(&mut *connection).await;
     }
+}
+
+/// Connects, and waits for another process that does the same: two that make one file at once both want to change its
+/// journal, and for that SQLite waits for nobody.
+async fn connected(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    let connecting = async {
+        loop {
+            match options.connect().await {
+                Err(error) if is_busy(&error) => sleep(BUSY_PAUSE).await,
+                end => return end,
+            }
+        }
+    };
+    // The last word is SQLite's own.
+    match timeout(BUSY_LIMIT, connecting).await {
+        Ok(end) => end,
+        Err(_) => options.connect().await,
+    }
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+    code.is_some_and(|code| code & 0xff == SQLITE_BUSY)
 }
 
 /// A handler that was aborted may have left its transaction open on the one writing connection.

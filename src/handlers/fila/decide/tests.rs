@@ -75,6 +75,9 @@ fn proactive_messages_wait_and_answers_do_not() {
         ("campanha", saturday, "pendente BLOCKED_QUIET_HOURS quiet_hours 01-13 11:00:00"),
         ("lembrete", saturday, "pendente BLOCKED_QUIET_HOURS quiet_hours 01-13 11:00:00"),
         ("a kind of the team's own", night, "pendente BLOCKED_QUIET_HOURS quiet_hours 01-09 11:00:00"),
+        // It may arrive up to 80 s after it was begun.
+        ("lembrete", utc("2025-01-08T22:58:39Z"), "send"),
+        ("lembrete", utc("2025-01-08T22:58:41Z"), "pendente BLOCKED_QUIET_HOURS quiet_hours 01-09 11:00:00"),
         ("resposta", night, "send"),
         ("sistema", saturday, "send"),
     ] {
