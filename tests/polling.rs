@@ -113,8 +113,15 @@ impl Scene {
         assert_eq!(posted, 1, "posted once");
         assert_eq!((&row.started_at, row.lag_ms), (&self.before.started_at, self.before.lag_ms), "{row:?}");
         let finished = format!("\"run_id\":\"{}\"", self.key);
-        let lines: Vec<String> =
-            self.daemon.output().lines().filter(|line| line.contains(&finished)).map(Into::into).collect();
+        let lines = || -> Vec<String> {
+            self.daemon.output().lines().filter(|line| line.contains(&finished)).map(Into::into).collect()
+        };
+        // The row is there before the line about it.
+        let begun = Instant::now();
+        while !lines().iter().any(|line| line.contains("job finished")) && begun.elapsed() < support::daemon::PATIENCE {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let lines = lines();
         let count = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
         assert_eq!((count("job started"), count("job finished")), (1, 1), "{lines:#?}");
         assert!(!self.daemon.output().contains("c4nary"));
