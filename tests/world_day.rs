@@ -186,7 +186,7 @@ fn is_outage(since: TimeDelta) -> bool {
     AWAY.contains(&(since.num_hours() % 24))
 }
 
-async fn judge(lived: Lived) {
+fn judge(lived: Lived) {
     let Lived { gateway, roster, told, at_midnight, at_last, .. } = &lived;
     let (calls, rows) = (gateway.log(), &at_last.rows);
 
@@ -214,14 +214,14 @@ async fn every_message_of_a_day_ends_as_it_should_on_sqlite() {
     let home = Home::sqlite().await;
     home.execute("pragma journal_mode = wal; pragma synchronous = off").await;
 
-    judge(live(home, 1).await).await;
+    judge(live(home, 1).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_message_of_a_day_ends_as_it_should_with_two_workers_at_once_on_postgresql() {
     let home = Home::postgres().await;
 
-    judge(live(home, 2).await).await;
+    judge(live(home, 2).await);
 }
 
 /// The judge is worth something only if it condemns.

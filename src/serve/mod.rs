@@ -55,6 +55,9 @@ use table::Reloading;
 /// Open answers may end for this long after the rest has stopped.
 const CLOSING_TIME: Duration = Duration::from_secs(1);
 
+/// Says what is known once the database is open, and where it listens.
+pub type Banner = dyn Fn(&Arc<Engine>, Option<SocketAddr>) + Send + Sync;
+
 /// Everything a process needs to know to start.
 pub struct Options {
     pub table: Arc<JobTable>,
@@ -72,8 +75,8 @@ pub struct Options {
     pub revision: &'static str,
     /// Where a reload reads the new table.
     pub reader: Arc<Reader>,
-    /// Given what is known once the database is open, and where it listens; prints it.
-    pub banner: Box<dyn Fn(&Arc<Engine>, Option<SocketAddr>) + Send + Sync>,
+    /// Prints what is known.
+    pub banner: Box<Banner>,
 }
 
 /// How the process ended.

@@ -20,8 +20,7 @@ use crate::attempt::{Home, checked, commit, context, instant, noon};
 
 /// Limits so wide that no test meets them by accident.
 pub fn wide_open() -> Outbound {
-    let mut outbound = Outbound::default();
-    outbound.allowlist = Allowlist::Everybody;
+    let mut outbound = Outbound { allowlist: Allowlist::Everybody, ..Outbound::default() };
     outbound.limits.per_hour = 10_000;
     outbound.limits.per_day = 10_000;
     outbound.limits.per_client_hour = 10_000;

@@ -174,7 +174,12 @@ impl Work<'_> {
             let (done, failed) = (tally.done(), tally.failed());
             let fates =
                 stream::iter(rows).map(|row| self.carry(row)).buffer_unordered(self.settings.concurrency as usize);
-            fates.for_each(|(row, fate)| std::future::ready(tally.count(&row, fate))).await;
+            fates
+                .for_each(|(row, fate)| {
+                    tally.count(&row, fate);
+                    std::future::ready(())
+                })
+                .await;
             // When nothing gets through, or a failed row would come back at once, the next run is soon enough.
             let goes_well = done < tally.done() && (self.plan.waits_between_tries() || failed == tally.failed());
             if !is_full || !goes_well {

@@ -181,7 +181,8 @@ fn holds(message: &Claimed, lead: Option<&Lead>, rules: &Rules, now: DateTime<Ut
     }
     // Begun just before closing it could arrive after.
     let arrives = now + longest_send(rules);
-    if let Some(closed) = [now, arrives].into_iter().find(|moment| !rules.outbound.hours.is_open(*moment, &rules.zone)) {
+    if let Some(closed) = [now, arrives].into_iter().find(|moment| !rules.outbound.hours.is_open(*moment, &rules.zone))
+    {
         hold(SendOutcome::BlockedQuietHours, "quiet_hours", closed);
     }
     holds

@@ -26,7 +26,12 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    domain::{duration::Length, health::QueueFigures, job::Job, run::{Failure, FailureKind}},
+    domain::{
+        duration::Length,
+        health::QueueFigures,
+        job::Job,
+        run::{Failure, FailureKind},
+    },
     outbound::Delivery,
 };
 use decide::{Rules, answered};

@@ -114,9 +114,9 @@ impl Attempt {
     /// What is due at the start of the run.
     pub async fn due(&self, tx: &mut AppTx) -> Result<Due, Failure> {
         let adopted = &self.adopted;
-        let mut due = Due::default();
-        due.expiring = self.listed(tx, &ended(), ("0", self.until())).await?;
-        due.total = counted(tx, adopted, &ended(), &self.until()).await?;
+        let expiring = self.listed(tx, &ended(), ("0", self.until())).await?;
+        let total = counted(tx, adopted, &ended(), &self.until()).await?;
+        let mut due = Due { expiring, total, ..Due::default() };
         if self.way() == Way::Open {
             self.due_follow_ups(tx, &mut due).await?;
         }

@@ -37,14 +37,14 @@ impl Attempt {
             return Ok(Expiry::Gone);
         }
         let has_reopened = vaga::reopen(tx, &self.adopted, handoff, self.now).await?;
-        let event = self.event(EXPIRED, handoff, json!({ "vaga_reaberta": has_reopened }));
+        let event = Self::event(EXPIRED, handoff, json!({ "vaga_reaberta": has_reopened }));
         // A handoff that was opened again by hand may expire again; people are told of it once.
         let mut untold = None;
         if event.record(tx, &self.adopted, self.now).await? {
             untold = self.try_to_tell_doctor(tx, handoff).await?;
             if self.settings.resolved.slack.is_some() {
                 // Slack is told after the commit. Until it was, this stands for the notice that is still to go.
-                self.event(NOTICE, handoff, json!({})).record(tx, &self.adopted, self.now).await?;
+                Self::event(NOTICE, handoff, json!({})).record(tx, &self.adopted, self.now).await?;
             }
         }
         Ok(Expiry::Expired { has_reopened, untold })
@@ -61,7 +61,7 @@ impl Attempt {
         Ok(told.err())
     }
 
-    pub fn event(&self, kind: &'static str, handoff: &Handoff, props: serde_json::Value) -> Event {
+    pub fn event(kind: &'static str, handoff: &Handoff, props: serde_json::Value) -> Event {
         Event {
             kind,
             about: handoff.id.clone(),
@@ -80,7 +80,7 @@ impl Attempt {
             cliente_id: Some(cliente_id.clone()),
             conversa_id: None,
             telefone: None,
-            conteudo: filling.into_text(&self.settings.texts.expired),
+            conteudo: filling.filled_into(&self.settings.texts.expired),
             tipo: "sistema",
             prioridade: Outgoing::PRIORIDADE,
             // Nobody is woken up by the end of a reservation.

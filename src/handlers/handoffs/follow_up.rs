@@ -45,7 +45,7 @@ impl Attempt {
         }
         let event = Event {
             about: format!("{}:{}", handoff.id, handoff.stage),
-            ..self.event(FOLLOWED_UP, handoff, json!({ "followup": handoff.stage }))
+            ..Self::event(FOLLOWED_UP, handoff, json!({ "followup": handoff.stage }))
         };
         // The row is not asked again, and the message does not go again.
         if !event.record(tx, &self.adopted, self.now).await? {
@@ -67,7 +67,7 @@ impl Attempt {
             cliente_id: handoff.recruiter.cliente_id.clone(),
             conversa_id: None,
             telefone: Some(number),
-            conteudo: filling.into_text(self.settings.texts.followup(handoff.stage)),
+            conteudo: filling.filled_into(self.settings.texts.followup(handoff.stage)),
             tipo: "followup",
             prioridade: Outgoing::PRIORIDADE,
             agendar_para: self.now,

@@ -74,7 +74,7 @@ impl Texts {
 
 impl Filling {
     /// The template with its places filled in. What is filled in is never read as a template.
-    pub fn into_text(&self, template: &str) -> String {
+    pub fn filled_into(&self, template: &str) -> String {
         let mut text = String::with_capacity(template.len());
         let mut rest = template;
         while let Some((before, place, after)) = next_place(rest) {
@@ -131,8 +131,8 @@ mod tests {
     fn places_are_filled_in_once() {
         let filling = Filling { nome: " {vaga} ".into(), vaga: "x".repeat(200), prazo: "23/11 às 14:00".into() };
 
-        assert_eq!(filling.into_text("{nome}, {prazo}: {nome}!"), "{vaga}, 23/11 às 14:00: {vaga}!");
-        assert_eq!(filling.into_text("{vaga}").len(), MOST_CHARS_FILLED_IN);
+        assert_eq!(filling.filled_into("{nome}, {prazo}: {nome}!"), "{vaga}, 23/11 às 14:00: {vaga}!");
+        assert_eq!(filling.filled_into("{vaga}").len(), MOST_CHARS_FILLED_IN);
     }
 
     #[test]
