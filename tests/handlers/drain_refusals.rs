@@ -163,8 +163,8 @@ async fn a_claim_is_never_called_stuck_while_its_run_may_go_on() {
         queue(&home).await;
         add(&home, "a b").await;
         home.execute(
-            "update queue_profile set status = 'processing', locked_at = '2025-01-08T11:55:01.000Z';
-            update queue_profile set locked_at = '2025-01-08T11:54:59.000Z' where cnpj = 'b'",
+            "update queue_profile set status = 'processing', locked_at = '2025-01-08T11:55:46.000Z';
+            update queue_profile set locked_at = '2025-01-08T11:55:44.000Z' where cnpj = 'b'",
         )
         .await;
         let settings = with(json!({
