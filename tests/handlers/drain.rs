@@ -298,9 +298,12 @@ async fn a_row_that_was_rescued_and_claimed_again_is_not_settled_by_the_late_one
         let (call, gone) = (Arc::clone(&called), Arc::clone(&go));
         let server = Script::answering(move |_, _| {
             call.store(true, Ordering::SeqCst);
-            while !gone.load(Ordering::SeqCst) {
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
+            // What this thread had next must not wait for it.
+            tokio::task::block_in_place(|| {
+                while !gone.load(Ordering::SeqCst) {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+            });
             reply(200, "{}")
         })
         .await;
